@@ -1,0 +1,1 @@
+"""Kubernetes clusters for the lab: embedded, kind, or any kubeconfig."""

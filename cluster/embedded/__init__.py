@@ -1,0 +1,1 @@
+"""A Kubernetes cluster in a few processes: API server, controllers, kubelet, network."""

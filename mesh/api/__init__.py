@@ -1,0 +1,1 @@
+"""Istio's API kinds as typed models."""

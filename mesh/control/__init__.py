@@ -1,0 +1,1 @@
+"""The control plane: from Kubernetes objects to Envoy xDS."""

@@ -1,0 +1,1 @@
+"""The Kubernetes manifests that install the mesh and the shop."""

@@ -1,0 +1,1 @@
+"""The sidecar proxy, in the order a request takes."""

@@ -1,0 +1,1 @@
+"""The demo application (Bookinfo's names, our own code) and its visitors."""

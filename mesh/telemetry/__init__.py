@@ -1,0 +1,1 @@
+"""What the mesh saw: access logs in, time series out."""

@@ -1,0 +1,1 @@
+"""Notebook widgets that drive the mesh and show the traffic that really flows."""
