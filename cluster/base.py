@@ -1,0 +1,44 @@
+"""What every backend gives: a Kubernetes API, and a way to be found and ended. Nothing asks for more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+Interception = Literal["NONE", "REDIRECT"]
+"""How traffic reaches a sidecar: NONE = the app asks for it (HTTP_PROXY), REDIRECT = iptables in the pod."""
+
+DEFAULT_NAME = "mesh-lab"
+
+
+class ClusterError(Exception):
+    """What went wrong with a cluster, in one sentence that names the stage, the subject and the fix."""
+
+
+class Cluster(Protocol):
+    """A running cluster. Made by a backend (`cluster.choose`), used through its API only."""
+
+    @property
+    def backend(self) -> str:
+        """`embedded`, `kind` or `context:NAME`."""
+
+    @property
+    def name(self) -> str:
+        """The cluster's name; two names are two clusters that never meet."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A kubeconfig file whose current context is this cluster."""
+
+    @property
+    def interception(self) -> Interception:
+        """What the sidecar injector has to arrange for here."""
+
+    def provide_image(self, image: str) -> None:
+        """Make the lab's image runnable by the cluster's nodes. Raises ClusterError."""
+
+    def own(self, pid: int) -> None:
+        """Let the cluster end when process `pid` ends (where the backend's clusters have an owner)."""
+
+    def stop(self) -> None:
+        """End the cluster and everything it started; a second call does nothing."""
