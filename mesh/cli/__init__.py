@@ -1,1 +1,1 @@
-"""The `mesh` command: one module a verb. The composition root: it may import everything, nothing imports it."""
+"""The `mesh` command: one module a verb. The composition root: nothing imports it."""
