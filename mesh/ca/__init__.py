@@ -1,1 +1,7 @@
-"""The mesh's certificate authority."""
+"""The certificate authority: who you are (identity), the mesh's root, what is signed for whom (issue) and
+for how long.
+
+Read in the order a certificate comes to be: `identity` (the name), `protocol` (the words on the wire),
+`root` (the key that signs), `issue` (what is signed for whom, pure), `server` (the gRPC service), `rotate`
+(when to come again). What Istio called Citadel and later moved into istiod.
+"""
