@@ -40,5 +40,8 @@ class Cluster(Protocol):
     def own(self, pid: int) -> None:
         """Let the cluster end when process `pid` ends (where the backend's clusters have an owner)."""
 
+    def memory(self) -> int | None:
+        """Proportional set size in bytes of all the cluster's processes; None where nobody can tell."""
+
     def stop(self) -> None:
         """End the cluster and everything it started; a second call does nothing."""
