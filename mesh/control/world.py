@@ -1,0 +1,285 @@
+"""The world as the control plane knows it: one immutable value, and the proxy that asks what it means for it.
+
+Where this stands in the order of a config change: `watch` and `ingest` turn Kubernetes objects into the
+records below, `debounce` decides when a new `World` is made, and `compile` turns (world, proxy) into Envoy
+resources. Nothing here does I/O or knows a Kubernetes client, so a test can write a whole cluster down by
+hand.
+
+Two rules make compiling cheap. Every record is immutable, and an unchanged object keeps its identity from
+one world to the next (`World.evolve`). So "has this changed?" is `is`, and what was compiled from it can be
+used again (`Memo`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import is_not
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, cast
+
+from mesh.api.authorization_policy import AuthorizationPolicySpec
+from mesh.api.destination_rule import DestinationRuleSpec
+from mesh.api.gateway import GatewaySpec
+from mesh.api.objects import ConfigObject
+from mesh.api.peer_authentication import PeerAuthenticationSpec
+from mesh.api.virtual_service import VirtualServiceSpec
+
+Labels = Mapping[str, str]
+NONE: Labels = MappingProxyType({})
+Interception = Literal["NONE", "REDIRECT"]
+Protocol = Literal["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS", "TCP", "UDP"]
+ProxyType = Literal["sidecar", "router"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshConfig:
+    """Mesh-wide settings (ConfigMap `mesh`); names as in Istio's MeshConfig where it has them."""
+
+    trust_domain: str = "cluster.local"
+    cluster_domain: str = "cluster.local"
+    root_namespace: str = "mesh-system"
+    #: What a sidecar does with a request to a host the mesh does not know: pass it on, or answer 502.
+    outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"] = "ALLOW_ANY"
+    interception: Interception = "NONE"
+    #: (host, port) of the access log service; None turns access logs off.
+    access_log_service: tuple[str, int] | None = ("mesh-telemetry.mesh-system.svc.cluster.local", 15011)
+    #: Seconds the proxy may keep access log entries back before it sends them.
+    access_log_flush: float = 0.2
+    #: Seconds before a connection attempt to an endpoint is given up (MeshConfig.connectTimeout).
+    connect_timeout: float = 10.0
+    #: DestinationRules without tls settings get mutual TLS towards endpoints with a sidecar.
+    enable_auto_mtls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    name: str
+    labels: Labels = NONE
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """One port of a Service. `target_port` may be the name of a container port."""
+
+    name: str
+    port: int
+    target_port: int | str
+    protocol: Protocol = "HTTP"
+    node_port: int | None = None
+
+    @property
+    def is_http(self) -> bool:
+        return self.protocol in ("HTTP", "HTTP2", "GRPC")
+
+    @property
+    def is_http2(self) -> bool:
+        return self.protocol in ("HTTP2", "GRPC")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Kubernetes Service. `cluster_ip` is "" when it is headless; `created` is epoch seconds."""
+
+    namespace: str
+    name: str
+    hostname: str
+    ports: tuple[ServicePort, ...]
+    cluster_ip: str = ""
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
+    external_name: str = ""
+    selector: Labels = NONE
+    labels: Labels = NONE
+    annotations: Labels = NONE
+    created: float = 0.0
+
+    @property
+    def key(self) -> ServiceKey:
+        return (self.namespace, self.name)
+
+    @property
+    def export_to(self) -> tuple[str, ...]:
+        """Namespaces that may see it (annotation `networking.istio.io/exportTo`); ("*",) by default."""
+        listed = self.annotations.get("networking.istio.io/exportTo", "")
+        return tuple(part.strip() for part in listed.split(",") if part.strip()) or ("*",)
+
+
+ServiceKey = tuple[str, str]  # (namespace, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address behind one port of a Service, with what is known of the pod behind it."""
+
+    address: str
+    port: int
+    #: Name of the ServicePort it serves ("" for the only, unnamed one).
+    port_name: str
+    ready: bool = True
+    #: "istio" when the pod has a sidecar that takes mutual TLS, "disabled" otherwise.
+    tls_mode: Literal["istio", "disabled"] = "disabled"
+    labels: Labels = NONE
+    namespace: str = ""
+    service_account: str = ""
+    #: Name of the Deployment (or other owner) and the pod's.
+    workload_name: str = ""
+    pod_name: str = ""
+    region: str = ""
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadPort:
+    """A port a container of the pod declares."""
+
+    port: int
+    name: str = ""
+    protocol: Protocol = "HTTP"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A pod that runs (or is about to): what its sidecar needs to know of itself."""
+
+    namespace: str
+    name: str
+    ip: str
+    labels: Labels = NONE
+    annotations: Labels = NONE
+    service_account: str = "default"
+    workload_name: str = ""
+    injected: bool = False
+    ports: tuple[WorkloadPort, ...] = ()
+    region: str = ""
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Who asks: made by `from_node` from the node of the first xDS request of a stream."""
+
+    id: str
+    type: ProxyType
+    ip: str
+    namespace: str
+    pod_name: str = ""
+    labels: Labels = NONE
+    service_account: str = "default"
+    workload_name: str = ""
+    interception: Interception = "NONE"
+    #: Where the app listens: an address inside the pod (metadata APP_ADDRESS).
+    app_address: str = "127.0.0.1"
+
+    @classmethod
+    def from_node(cls, node: Any) -> Proxy:
+        """Read an `envoy.config.core.v3.Node` as Istio writes it: `type~ip~pod.ns~ns.svc.cluster.local`.
+
+        Raises ValueError with one sentence when the id has another form.
+        """
+        parts = node.id.split("~")
+        if len(parts) != 4 or parts[0] not in ("sidecar", "router") or "." not in parts[2]:
+            raise ValueError(f"node id {node.id!r} is not of the form sidecar|router~IP~POD.NAMESPACE~DOMAIN")
+        metadata = _plain(node.metadata)
+        pod_name, _, namespace = parts[2].rpartition(".")
+        labels = {str(k): str(v) for k, v in (metadata.get("LABELS") or {}).items()}
+        return cls(
+            id=node.id,
+            type=cast(ProxyType, parts[0]),
+            ip=parts[1],
+            namespace=str(metadata.get("NAMESPACE") or namespace),
+            pod_name=pod_name,
+            labels=MappingProxyType(labels),
+            service_account=str(metadata.get("SERVICE_ACCOUNT") or "default"),
+            workload_name=str(metadata.get("WORKLOAD_NAME") or ""),
+            interception="REDIRECT"
+            if metadata.get("INTERCEPTION_MODE") in ("REDIRECT", "TPROXY")
+            else "NONE",
+            app_address=str(metadata.get("APP_ADDRESS") or "127.0.0.1"),
+        )
+
+
+def _plain(struct: Any) -> dict[str, Any]:
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(struct)
+
+
+T = TypeVar("T")
+
+
+class Memo:
+    """What was computed from which inputs; carried from one world to the next.
+
+    An entry is valid as long as each input is the very same object (`is`), which holds because records are
+    immutable. `next_generation` forgets what the last world did not use.
+    """
+
+    def __init__(self, old: Mapping[Any, tuple[tuple[Any, ...], Any]] = MappingProxyType({})) -> None:
+        self._old = old
+        self._new: dict[Any, tuple[tuple[Any, ...], Any]] = {}
+
+    def get(self, key: Any, inputs: tuple[Any, ...], build: Callable[[], T]) -> T:
+        """The value under `key` made from `inputs`; calls `build` only when one of them is another object."""
+        known = self._new.get(key) or self._old.get(key)
+        if known is None or len(known[0]) != len(inputs) or any(map(is_not, known[0], inputs)):
+            known = (inputs, build())
+        self._new[key] = known
+        return cast(T, known[1])
+
+    def next_generation(self) -> Memo:
+        return Memo(self._new)
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything `compile` may look at. Make the first with World(...), each next with `evolve`."""
+
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict)
+    services: Mapping[ServiceKey, Service] = field(default_factory=dict)
+    #: Endpoints of a service, ready or not, sorted by address so that equal sets compare equal.
+    endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]] = field(default_factory=dict)
+    #: Pods by (namespace, pod name).
+    workloads: Mapping[tuple[str, str], Workload] = field(default_factory=dict)
+    #: Config objects by kind name, then by (namespace, name).
+    config: Mapping[str, Mapping[tuple[str, str], ConfigObject[Any]]] = field(default_factory=dict)
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
+
+    def evolve(self, **changes: Any) -> World:
+        """The next world. Pass whole mappings; entries that did not change must be the same objects."""
+        return replace(self, memo=self.memo.next_generation(), **changes)
+
+    def objects(self, kind: str) -> tuple[ConfigObject[Any], ...]:
+        """Objects of a kind, oldest first (Istio's order of precedence), then by namespace and name."""
+        found = self.config.get(kind, {}).values()
+        return tuple(sorted(found, key=lambda o: (o.created, o.namespace, o.name)))
+
+    @cached_property
+    def virtual_services(self) -> tuple[ConfigObject[VirtualServiceSpec], ...]:
+        return self.objects("VirtualService")
+
+    @cached_property
+    def destination_rules(self) -> tuple[ConfigObject[DestinationRuleSpec], ...]:
+        return self.objects("DestinationRule")
+
+    @cached_property
+    def gateways(self) -> tuple[ConfigObject[GatewaySpec], ...]:
+        return self.objects("Gateway")
+
+    @cached_property
+    def peer_authentications(self) -> tuple[ConfigObject[PeerAuthenticationSpec], ...]:
+        return self.objects("PeerAuthentication")
+
+    @cached_property
+    def authorization_policies(self) -> tuple[ConfigObject[AuthorizationPolicySpec], ...]:
+        return self.objects("AuthorizationPolicy")
+
+    @cached_property
+    def by_hostname(self) -> Mapping[str, Service]:
+        """Services by full host name (`reviews.default.svc.cluster.local`)."""
+        return {service.hostname: service for service in self.services.values()}
+
+    def workload_of(self, proxy: Proxy) -> Workload | None:
+        """The pod the proxy runs in, if the control plane has seen it already."""
+        return self.workloads.get((proxy.namespace, proxy.pod_name))
