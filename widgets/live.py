@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from widgets.series import Query, Window
+from cluster.traffic import Window
+from widgets.series import Query
 
 Ask = Callable[[Query], Window]
 Action = Callable[[], None]

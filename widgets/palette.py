@@ -18,8 +18,7 @@ FAILED = "#767676"
 NEUTRAL = "#7F7F7F"
 """Text, axes and outlines where the page's own colour cannot be asked for."""
 
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-PATTERNS = ("", "/", ".", "x", "\\")
+PATTERNS = {"v1": "", "v2": "/", "v3": ".", UNKNOWN: "x"}
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
@@ -35,4 +34,8 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 
 def patterns(names: Iterable[str]) -> dict[str, str]:
     """A fill pattern for each name, so that the chart reads in black and white too."""
-    return {name: PATTERNS[i % len(PATTERNS)] for i, name in enumerate(sorted(set(names)))}
+    others = [name for name in sorted(set(names)) if name not in PATTERNS]
+    free = ("\\", "+", "-", "|")
+    return {name: PATTERNS[name] for name in names if name in PATTERNS} | {
+        name: free[i % len(free)] for i, name in enumerate(others)
+    }

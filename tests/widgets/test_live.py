@@ -7,15 +7,16 @@ from queue import Queue
 
 import pytest
 
+from cluster.traffic import Window
 from widgets.live import Feed, Live
-from widgets.series import Query, Window
+from widgets.series import Query
 
 VERSIONS = Query(("destination_version",))
 CODES = Query(("response_code",))
 
 
 def answer(query: Query) -> Window:
-    return Window(100.0, 70.0, query.step)
+    return Window(100.0, 70.0, query.step, [])
 
 
 @contextmanager

@@ -1,0 +1,257 @@
+"""The canary slider: it patches a VirtualService, and beside it the chart shows what the visitors really got.
+
+Left, requests a second by version. Right, for each version the share it was meant to get (◇) and the one
+observed since the weights last changed (bar), with the interval of shares that this evidence allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+from IPython.display import display
+from ipywidgets import HTML, IntSlider, VBox
+
+from cluster.traffic import Window
+from widgets import draw, series, split, traffic
+from widgets.base import Mesh
+from widgets.frontend import has_person
+from widgets.live import Feed
+from widgets.palette import NEUTRAL, colours
+from widgets.series import UNKNOWN, Query
+from widgets.stats import Share, share
+
+LABEL = "destination_version"
+REACH = 0.1
+"""Seconds that a new weight may take to the last sidecar; requests before that are not counted against it."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the figure shows: the intended shares (0 to 1), the requests, and since when they count."""
+
+    intended: Mapping[str, float]
+    window: Window
+    since: float | None = None
+
+    def observed(self) -> dict[str, Share]:
+        """Each version's share of the requests counted since the change."""
+        counts = series.totals(self.window, LABEL, self.since)
+        total = sum(counts.values())
+        names = {*self.intended, *counts}
+        return {name: share(counts.get(name, 0), total) for name in sorted(names)}
+
+
+def figure(data: Data) -> go.Figure:
+    """Traffic over time and the split, intended and observed. Pure: the same data gives the same figure."""
+    observed = data.observed()
+    names = sorted(observed, key=lambda name: (name == UNKNOWN, name), reverse=True)
+    return go.Figure(
+        [*traffic.bands(data.window, LABEL), _bars(names, observed), _meant(names, data.intended)],
+        draw.layout(
+            height=400,
+            margin={"l": 64, "r": 150, "t": 64, "b": 44},
+            bargap=0.45,
+            showlegend=True,
+            legend={"orientation": "h", "x": 0, "y": 1.2, "traceorder": "normal", "font": {"size": 18}},
+            xaxis=traffic.time_axis(domain=[0, 0.54]),
+            yaxis=draw.axis("requests a second", rangemode="tozero"),
+            xaxis2=draw.axis(
+                domain=[0.64, 1],
+                anchor="y2",
+                range=[-2, 102],
+                tickvals=[0, 25, 50, 75, 100],
+                ticktext=["0", "25 %", "50 %", "75 %", "100 %"],
+            ),
+            yaxis2=draw.axis(
+                anchor="x2",
+                categoryorder="array",
+                categoryarray=[traffic.spoken(name) for name in names],
+                tickfont={"size": 20},
+                showgrid=False,
+            ),
+            annotations=[_heading(observed), *(_number(name, observed[name]) for name in names)],
+        ),
+    )
+
+
+def _bars(names: list[str], observed: Mapping[str, Share]) -> go.Bar:
+    colour = colours(names)
+    shares = [observed[name] for name in names]
+    counted = any(s.total for s in shares)
+    return go.Bar(
+        x=[round(100 * s.value, 2) for s in shares],
+        y=[traffic.spoken(name) for name in names],
+        orientation="h",
+        name="observed",
+        marker={"color": [colour[name] for name in names], "opacity": 0.85},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "visible": counted,
+            "array": [round(100 * (s.high - s.value), 2) for s in shares],
+            "arrayminus": [round(100 * (s.value - s.low), 2) for s in shares],
+            "thickness": 3,
+            "width": 9,
+            "color": NEUTRAL,
+        },
+        xaxis="x2",
+        yaxis="y2",
+        showlegend=False,
+        hovertemplate="observed %{x:.1f} %<extra></extra>",
+    )
+
+
+def _meant(names: list[str], intended: Mapping[str, float]) -> go.Scatter:
+    told = [name for name in names if name in intended]
+    return go.Scatter(
+        x=[round(100 * intended[name], 2) for name in told],
+        y=[traffic.spoken(name) for name in told],
+        mode="markers",
+        name="intended",
+        marker={"symbol": "diamond-open", "size": 24, "line": {"width": 4}, "color": NEUTRAL},
+        xaxis="x2",
+        yaxis="y2",
+        showlegend=True,
+        hovertemplate="intended %{x:.0f} %<extra></extra>",
+    )
+
+
+def _heading(observed: Mapping[str, Share]) -> dict[str, Any]:
+    total = next(iter(observed.values())).total if observed else 0
+    text = f"<b>share of {total:,} requests</b> since the change" if total else "<b>no requests yet</b>"
+    return {
+        "text": text,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0.64,
+        "y": 1.19,
+        "xanchor": "left",
+        "showarrow": False,
+        "font": {"size": 17},
+    }
+
+
+def _number(name: str, observed: Share) -> dict[str, Any]:
+    spread = f"{100 * observed.low:.0f} to {100 * observed.high:.0f} %"
+    text = f"<b>{100 * observed.value:.1f} %</b><br>{spread}" if observed.total else "–"
+    return {
+        "text": text,
+        "xref": "paper",
+        "yref": "y2",
+        "x": 1.02,
+        "y": traffic.spoken(name),
+        "xanchor": "left",
+        "align": "left",
+        "showarrow": False,
+        "font": {"size": 18},
+    }
+
+
+def sentence(data: Data, version: str) -> str:
+    """What the chart says about one version, in words."""
+    observed = data.observed().get(version, share(0, 0))
+    meant = data.intended.get(version)
+    if not observed.total:
+        return "No requests yet. Are the visitors there?"
+    told = (
+        "The mesh was told nothing"
+        if meant is None
+        else f"The mesh was told {100 * meant:.0f} % for {version}"
+    )
+    return f"{told}; the visitors got {observed}, counting {observed.total:,} requests."
+
+
+class Canary:
+    """The slider and its chart. `host` is a Service whose DestinationRule names the two subsets."""
+
+    def __init__(
+        self, mesh: Mesh, query: Query, host: str, stable: str, canary: str, namespace: str = "default"
+    ) -> None:
+        self._mesh = mesh
+        self._query = query
+        self._host, self._stable, self._canary, self._namespace = host, stable, canary, namespace
+        self._intended: dict[str, float] = {}
+        self._since: float | None = None
+        self._fresh = True
+        self._follows = False
+        self._feed = Feed(query, self._show, self._fail)
+        self._chart = draw.live(figure(Data({}, series.empty(query))))
+        self._trouble = HTML()
+        self.slider = IntSlider(
+            description=f"{host} {canary} gets",
+            readout_format="d",
+            min=0,
+            max=100,
+            style={"description_width": "initial"},
+            layout={"width": "96%"},
+        )
+        self.slider.observe(self._moved, "value")
+        self.box = VBox([draw.style(), self.slider, self._chart, self._trouble])
+        self.box.add_class("mesh-lab")
+
+    # --- told ----------------------------------------------------------------------------------------------
+
+    def set(self, percent: int) -> None:
+        """Give the canary `percent` of the requests: what the slider does. Raises ApiError when refused."""
+        service = self._service()
+        weights = {self._stable: 100 - percent, self._canary: percent}
+        self._mesh.api.apply(split.with_weights(service, self._host, weights, self._namespace))
+        self._learn(split.intended(self._service()))
+
+    def _moved(self, change: Mapping[str, Any]) -> None:
+        if not self._follows:
+            percent = int(change["new"])
+            self._mesh.live.soon(self, lambda: self.set(percent))
+
+    def _service(self) -> dict[str, Any] | None:
+        return self._mesh.api.get(split.API_VERSION, "VirtualService", self._host, self._namespace)
+
+    def _learn(self, intended: dict[str, float]) -> None:
+        if intended != self._intended:
+            self._intended, self._fresh = intended, True
+
+    # --- seen ----------------------------------------------------------------------------------------------
+
+    def data(self, window: Window) -> Data:
+        """What there is to show, once telemetry gave `window`."""
+        if self._fresh:
+            self._since, self._fresh = window.now + REACH, False
+        return Data(dict(self._intended), window, self._since)
+
+    def figure(self) -> go.Figure:
+        """The figure of this moment. Raises LabError when telemetry gives no answer."""
+        self._learn(split.intended(self._service()))
+        return figure(Data(self._intended, self._mesh.ask(self._query), self._since))
+
+    def close(self) -> None:
+        """Stop following the traffic; the chart stays as it is."""
+        self._mesh.live.leave(self._feed)
+
+    def _ipython_display_(self) -> None:
+        if has_person():
+            self._mesh.live.follow(self._feed)
+            display(self.box)  # type: ignore[no-untyped-call]
+        else:
+            display(draw.static(self.figure()))  # type: ignore[no-untyped-call]
+
+    def _show(self, window: Window) -> None:
+        before = self._intended
+        self._learn(split.intended(self._service()))
+        if self._intended != before:
+            self._follow_the_mesh()
+        draw.redraw(self._chart, figure(self.data(window)))
+
+    def _follow_the_mesh(self) -> None:
+        """Somebody else changed the weights (a cell, kubectl): the slider shows what holds now."""
+        self._follows = True
+        try:
+            self.slider.value = round(100 * self._intended.get(self._canary, 0.0))
+        finally:
+            self._follows = False
+
+    def _fail(self, sentence: str) -> None:
+        self._trouble.value = f"⚠ {escape(sentence)}" if sentence else ""
