@@ -27,10 +27,14 @@ from mesh.api.peer_authentication import PeerAuthenticationSpec
 from mesh.api.virtual_service import VirtualServiceSpec
 
 Labels = Mapping[str, str]
-NONE: Labels = MappingProxyType({})
+_NO_LABELS: Labels = MappingProxyType({})
 Interception = Literal["NONE", "REDIRECT"]
 Protocol = Literal["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS", "TCP", "UDP"]
 ProxyType = Literal["sidecar", "router"]
+
+
+def _no_labels() -> Labels:
+    return _NO_LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class MeshConfig:
 @dataclass(frozen=True, slots=True)
 class Namespace:
     name: str
-    labels: Labels = NONE
+    labels: Labels = field(default_factory=_no_labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,9 @@ class Service:
     cluster_ip: str = ""
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
     external_name: str = ""
-    selector: Labels = NONE
-    labels: Labels = NONE
-    annotations: Labels = NONE
+    selector: Labels = field(default_factory=_no_labels)
+    labels: Labels = field(default_factory=_no_labels)
+    annotations: Labels = field(default_factory=_no_labels)
     created: float = 0.0
 
     @property
@@ -119,7 +123,7 @@ class Endpoint:
     ready: bool = True
     #: "istio" when the pod has a sidecar that takes mutual TLS, "disabled" otherwise.
     tls_mode: Literal["istio", "disabled"] = "disabled"
-    labels: Labels = NONE
+    labels: Labels = field(default_factory=_no_labels)
     namespace: str = ""
     service_account: str = ""
     #: Name of the Deployment (or other owner) and the pod's.
@@ -145,8 +149,8 @@ class Workload:
     namespace: str
     name: str
     ip: str
-    labels: Labels = NONE
-    annotations: Labels = NONE
+    labels: Labels = field(default_factory=_no_labels)
+    annotations: Labels = field(default_factory=_no_labels)
     service_account: str = "default"
     workload_name: str = ""
     injected: bool = False
@@ -164,7 +168,7 @@ class Proxy:
     ip: str
     namespace: str
     pod_name: str = ""
-    labels: Labels = NONE
+    labels: Labels = field(default_factory=_no_labels)
     service_account: str = "default"
     workload_name: str = ""
     interception: Interception = "NONE"
@@ -209,26 +213,51 @@ T = TypeVar("T")
 
 
 class Memo:
-    """What was computed from which inputs; carried from one world to the next.
+    """What was computed from which inputs; one, shared by a world and all that follow it.
 
     An entry is valid as long as each input is the very same object (`is`), which holds because records are
-    immutable. `next_generation` forgets what the last world did not use.
+    immutable. Entries nobody asked for during as many new ones as there were entries are forgotten (two
+    generations, as in a copying garbage collector), so what belongs to deleted objects does not pile up. Not
+    thread-safe.
     """
 
-    def __init__(self, old: Mapping[Any, tuple[tuple[Any, ...], Any]] = MappingProxyType({})) -> None:
-        self._old = old
+    _SMALLEST_GENERATION = 4096
+
+    def __init__(self) -> None:
+        self._old: dict[Any, tuple[tuple[Any, ...], Any]] = {}
         self._new: dict[Any, tuple[tuple[Any, ...], Any]] = {}
+        self._limit = self._SMALLEST_GENERATION
+        self.misses = 0
 
     def get(self, key: Any, inputs: tuple[Any, ...], build: Callable[[], T]) -> T:
         """The value under `key` made from `inputs`; calls `build` only when one of them is another object."""
-        known = self._new.get(key) or self._old.get(key)
-        if known is None or len(known[0]) != len(inputs) or any(map(is_not, known[0], inputs)):
+        known = self._new.get(key)
+        if known is not None and self._same(known[0], inputs):
+            return cast(T, known[1])
+        known = self._old.get(key)
+        if known is None or not self._same(known[0], inputs):
             known = (inputs, build())
+            self._count_miss()
         self._new[key] = known
         return cast(T, known[1])
 
-    def next_generation(self) -> Memo:
-        return Memo(self._new)
+    @staticmethod
+    def _same(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
+        return len(old) == len(new) and not any(map(is_not, old, new))
+
+    def _count_miss(self) -> None:
+        self.misses += 1
+        self._limit -= 1
+        if self._limit <= 0:
+            self._old, self._new = self._new, {}
+            self._limit = max(self._SMALLEST_GENERATION, len(self._old))
+
+
+_NO_OBJECTS: Mapping[tuple[str, str], ConfigObject[Any]] = MappingProxyType({})
+
+
+def _oldest_first(objects: Mapping[tuple[str, str], ConfigObject[Any]]) -> tuple[ConfigObject[Any], ...]:
+    return tuple(sorted(objects.values(), key=lambda o: (o.created, o.namespace, o.name)))
 
 
 @dataclass(frozen=True)
@@ -248,12 +277,12 @@ class World:
 
     def evolve(self, **changes: Any) -> World:
         """The next world. Pass whole mappings; entries that did not change must be the same objects."""
-        return replace(self, memo=self.memo.next_generation(), **changes)
+        return replace(self, **changes)
 
     def objects(self, kind: str) -> tuple[ConfigObject[Any], ...]:
         """Objects of a kind, oldest first (Istio's order of precedence), then by namespace and name."""
-        found = self.config.get(kind, {}).values()
-        return tuple(sorted(found, key=lambda o: (o.created, o.namespace, o.name)))
+        found = self.config.get(kind, _NO_OBJECTS)
+        return self.memo.get(("objects", kind), (found,), lambda: _oldest_first(found))
 
     @cached_property
     def virtual_services(self) -> tuple[ConfigObject[VirtualServiceSpec], ...]:
@@ -278,7 +307,9 @@ class World:
     @cached_property
     def by_hostname(self) -> Mapping[str, Service]:
         """Services by full host name (`reviews.default.svc.cluster.local`)."""
-        return {service.hostname: service for service in self.services.values()}
+        return self.memo.get(
+            "by_hostname", (self.services,), lambda: {s.hostname: s for s in self.services.values()}
+        )
 
     def workload_of(self, proxy: Proxy) -> Workload | None:
         """The pod the proxy runs in, if the control plane has seen it already."""

@@ -1,0 +1,107 @@
+"""TLS contexts: both sides of mutual TLS between sidecars. Keys and roots come by SDS, never in here.
+
+The secrets have Istio's names: `default` is the workload's own certificate, `ROOTCA` the mesh's root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+
+from mesh.control.compile import pb
+from mesh.control.compile.naming import SDS_CLUSTER
+
+OWN_CERTIFICATE = "default"
+MESH_ROOT = "ROOTCA"
+#: ALPN between sidecars: the first tells that peers exchange metadata, the second that this is the mesh's own TLS.
+PEER_ALPN = ("istio-peer-exchange", "istio")
+_SERVER_ALPN = ("istio-peer-exchange", "h2", "http/1.1")
+TLS_SOCKET = "envoy.transport_sockets.tls"
+RAW_SOCKET = "envoy.transport_sockets.raw_buffer"
+
+
+def server_socket(trust_domain: str) -> Any:
+    """What an inbound listener presents and demands: a client certificate of this trust domain."""
+    common = _common(_SERVER_ALPN)
+    common.combined_validation_context.CopyFrom(
+        _combined([(common_pb2.SubjectAltNameMatcher.URI, pb.prefix(f"spiffe://{trust_domain}/"))])
+    )
+    context = tls_pb2.DownstreamTlsContext(
+        common_tls_context=common, require_client_certificate=pb.boolean(True)
+    )
+    return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
+
+
+def client_socket(sni: str, identities: Sequence[str], *, http2: bool) -> Any:
+    """Mutual TLS towards sidecars that must prove one of `identities` (SPIFFE IDs; none: any of the mesh)."""
+    common = _common((*PEER_ALPN, "h2") if http2 else PEER_ALPN)
+    matchers = [(common_pb2.SubjectAltNameMatcher.URI, pb.exact(identity)) for identity in identities]
+    common.combined_validation_context.CopyFrom(_combined(matchers))
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
+    return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
+
+
+def origination_socket(sni: str, names: Sequence[str], *, verify: bool, http2: bool) -> Any:
+    """Ordinary TLS towards a server outside the mesh's identity (DestinationRule mode SIMPLE)."""
+    common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if http2 else [])
+    if verify:
+        validation = common_pb2.CertificateValidationContext(
+            system_root_certs=common_pb2.CertificateValidationContext.SystemRootCerts()
+        )
+        for name in names:
+            validation.match_typed_subject_alt_names.add(
+                san_type=common_pb2.SubjectAltNameMatcher.DNS, matcher=pb.exact(name)
+            )
+        common.validation_context.CopyFrom(validation)
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
+    return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
+
+
+def raw_socket() -> Any:
+    return base_pb2.TransportSocket(name=RAW_SOCKET, typed_config=pb.pack(raw_buffer_pb2.RawBuffer()))
+
+
+def _common(alpn: Sequence[str]) -> Any:
+    parameters = common_pb2.TlsParameters(
+        tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2,
+        tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
+    )
+    return tls_pb2.CommonTlsContext(
+        tls_params=parameters,
+        alpn_protocols=alpn,
+        tls_certificate_sds_secret_configs=[_secret(OWN_CERTIFICATE)],
+    )
+
+
+def _combined(names: list[tuple[Any, Any]]) -> Any:
+    default = common_pb2.CertificateValidationContext()
+    for san_type, matcher in names:
+        default.match_typed_subject_alt_names.add(san_type=san_type, matcher=matcher)
+    return tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+        default_validation_context=default, validation_context_sds_secret_config=_secret(MESH_ROOT)
+    )
+
+
+def _secret(name: str) -> Any:
+    service = grpc_service_pb2.GrpcService(
+        envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=SDS_CLUSTER)
+    )
+    source = config_source_pb2.ApiConfigSource(
+        api_type=config_source_pb2.ApiConfigSource.GRPC,
+        transport_api_version=pb.V3,
+        set_node_on_first_message_only=True,
+        grpc_services=[service],
+    )
+    return secret_pb2.SdsSecretConfig(
+        name=name,
+        sds_config=config_source_pb2.ConfigSource(
+            api_config_source=source, initial_fetch_timeout=pb.duration(0), resource_api_version=pb.V3
+        ),
+    )
+
+
+__all__ = ["client_socket", "origination_socket", "raw_socket", "server_socket"]
