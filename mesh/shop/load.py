@@ -31,8 +31,8 @@ _AGENT = {"user-agent": "shop-visitor"}
 class Load:
     """Follows one plan at a time. Made and used inside a running event loop."""
 
-    def __init__(self, stats: Stats) -> None:
-        self.stats = stats
+    def __init__(self) -> None:
+        self.stats = Stats()
         self.plan = Plan()
         self.in_flight = 0
         self.skipped = 0  # due, but given up: the plan changed while they waited, or too many did
@@ -56,10 +56,18 @@ class Load:
         """Whether more visits will come without a new plan."""
         return self._dispatcher is not None and not self._dispatcher.done()
 
+    @property
+    def done(self) -> bool:
+        """Whether everybody whom this plan sends has come back."""
+        total = self.stats.total
+        return not self.running and not self._waiting and total.sent == total.outcomes.total()
+
     async def follow(self, plan: Plan) -> None:
-        """Drop the old plan and begin this one now. Visits under way end as they would have."""
+        """Drop the old plan and begin this one now, with new counts. Visits under way end as they would
+        have.
+        """
         await self._stop_dispatching()
-        self.plan = plan
+        self.plan, self.stats = plan, Stats()
         self._kinds = [(name, {**_AGENT, **_lower(headers)}) for name, headers in plan.kinds()]
         self._proxy = proxy_for(plan.url)
         self._timeout = aiohttp.ClientTimeout(total=plan.timeout)
@@ -104,11 +112,12 @@ class Load:
         """Make one visit and then, as long as others wait, theirs."""
         try:
             while True:
+                stats = self.stats  # a visit counts for the plan that sent it
                 name, headers = self._kinds[kind]
-                self.stats.sent(self._loop.time())
+                stats.sent(self._loop.time())
                 code, version = await self._visit(headers)
                 now = self._loop.time()
-                self.stats.ended(now, Outcome(name, code, version), now - due)
+                stats.ended(now, Outcome(name, code, version), now - due)
                 if not self._waiting or self.in_flight > self.plan.concurrency:
                     return
                 due, kind = self._waiting.popleft()

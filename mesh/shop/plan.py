@@ -4,6 +4,7 @@ A plan is changed as a whole: `changed` returns the new plan or says what is wro
 request can never leave half a plan behind.
 """
 
+import itertools
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,7 @@ class Plan(_Strict):
     arrivals: Literal["poisson", "even"] = "poisson"
     seed: int = 1
     duration: float | None = Field(default=None, gt=0)  # seconds; None goes on until the next plan
+    count: int | None = Field(default=None, ge=1)  # so many requests, then rest; None sets no limit
     timeout: float = Field(default=15.0, gt=0, le=300)  # seconds from sending to the end of the answer
 
     _headers = field_validator("headers")(_check_headers)
@@ -113,7 +115,7 @@ class Arrival(NamedTuple):
 
 
 def arrivals(plan: Plan) -> Iterator[Arrival]:
-    """All arrivals of a plan in order; without end unless the plan has a duration, none when its rate is 0.
+    """All arrivals of a plan in order; without end unless it has a duration or a count, none at rate 0.
 
     "even" is one every 1/rate seconds; "poisson" draws the gaps, as people who do not know each other arrive.
     """
@@ -123,9 +125,8 @@ def arrivals(plan: Plan) -> Iterator[Arrival]:
     weights = [kind.weight for kind in plan.mix] or [1.0]
     kinds = range(len(weights))
     at = 0.0
-    count = 0
-    while True:
-        count += 1
+    numbers = itertools.count(1) if plan.count is None else range(1, plan.count + 1)
+    for count in numbers:
         at = count / plan.rate if plan.arrivals == "even" else at + rng.expovariate(plan.rate)
         if plan.duration is not None and at > plan.duration:
             return

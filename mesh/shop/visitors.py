@@ -1,12 +1,14 @@
 """`python -m mesh.shop.visitors`: people who visit the shop, and the HTTP API on port 9090 that steers them.
 
-    GET    /api/plan          what they do now PUT    /api/plan          change some fields of it; a bad one
-    changes nothing and is answered 400 with its path GET    /api/stats         what came of it since the
-    start or the last reset; ?window=10 for the last 10 seconds DELETE /api/stats         reset the counts
+    GET    /api/plan    what they do now
+    PUT    /api/plan    change some fields of it and start counting anew; a bad field changes nothing and is
+                        answered 400 with its path
+    GET    /api/stats   what came of the plan so far; ?window=10 for the last 10 seconds of it
+    DELETE /api/stats   start counting anew
     GET    /health
 
-They rest until told otherwise, unless VISITORS_RATE (requests a second) says how to begin; VISITORS_URL
-says where.
+They rest until told otherwise, unless VISITORS_RATE (requests a second) says how to begin; VISITORS_URL says
+where.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from aiohttp import web
 from mesh.shop.load import Load
 from mesh.shop.plan import BadPlan, Plan, changed
 from mesh.shop.serve import run
-from mesh.shop.stats import KEEP_S, Stats, summary
+from mesh.shop.stats import KEEP_S, summary
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,7 @@ async def _get_stats(request: web.Request) -> web.Response:
         "in_flight": load.in_flight,
         "skipped": load.skipped,
         "running": load.running,
+        "done": load.done,
     }
     return _json({**summary(tally), **state})
 
@@ -82,7 +85,7 @@ async def _health(request: web.Request) -> web.Response:
 
 
 async def _visiting(app: web.Application) -> AsyncIterator[None]:
-    load = app[LOAD] = Load(Stats())
+    load = app[LOAD] = Load()
     await load.follow(app[FIRST_PLAN])
     yield
     await load.close()

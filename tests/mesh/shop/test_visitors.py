@@ -76,7 +76,6 @@ async def test_a_slow_shop_gets_no_fewer_visitors(serve, steer):
     """The open loop: ten times slower, same number sent in the same time."""
     base = {"rate": 200, "arrivals": "even", "duration": 0.5, "concurrency": 200}
     for delay_s in (0.02, 0.3):
-        await steer.call("DELETE", "/api/stats")
         shop = Shop(delay_s)
         await steer.call("PUT", "/api/plan", {**base, "url": await serve(shop.server)})
         stats = await steer.until(lambda s: not s["running"])
@@ -104,16 +103,23 @@ async def test_a_new_plan_takes_over_at_once(serve, steer):
     await steer.call("PUT", "/api/plan", {"rate": 0})
     _, stats = await steer.call("GET", "/api/stats")
     assert stats["behind"] == 0 and stats["skipped"] > 5 and not stats["running"]
+    assert stats["sent"] == 0 and stats["done"]  # counts are the new plan's; the old one's two go on
+
+
+async def test_done_when_all_of_a_count_have_come_back(serve, steer):
+    shop = Shop(0.1)
+    await steer.call("PUT", "/api/plan", {"rate": 1000, "count": 37, "url": await serve(shop.server)})
+    assert not (await steer.call("GET", "/api/stats"))[1]["done"]
+    stats = await steer.until(lambda s: s["done"])
+    assert stats["ok"] == stats["sent"] == len(shop.visits) == 37
 
 
 async def test_failures_are_told_apart(serve, steer):
     plan = {"rate": 200, "arrivals": "even", "duration": 0.01, "timeout": 0.05}
     for shop, code in ((Shop(status=503), "503"), (Shop(delay_s=9), "timeout")):
-        await steer.call("DELETE", "/api/stats")
         await steer.call("PUT", "/api/plan", {**plan, "url": await serve(shop.server)})
         stats = await steer.until(lambda s: s["failed"] == 2)
         assert stats["by_code"] == {code: 2}
-    await steer.call("DELETE", "/api/stats")
     await steer.call("PUT", "/api/plan", {**plan, "url": "http://127.0.0.1:1/"})
     assert (await steer.until(lambda s: s["failed"] == 2))["by_code"] == {"connect": 2}
 

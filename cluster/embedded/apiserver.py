@@ -1,0 +1,288 @@
+"""The API server as a process: TLS, one handler for every request, errors to Status, and the start.
+
+The order of a request: who (`auth`) -> what (`paths`) -> may they (`rbac`) -> do it (`verbs`, `subresources`)
+-> answer.
+
+    python -m cluster.embedded.apiserver --address 127.77.0.1 --port 6443 --state-dir DIR --service-range
+    127.77.128.0/17
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from cluster.embedded import auth, certificates, discovery, paths
+from cluster.embedded.addresses import Allocator
+from cluster.embedded.admission import Admission
+from cluster.embedded.auth import ANONYMOUS, Tokens, User
+from cluster.embedded.bootstrap import Bootstrap
+from cluster.embedded.call import Call
+from cluster.embedded.certificates import Credentials
+from cluster.embedded.crds import Definitions
+from cluster.embedded.delete import Deleter
+from cluster.embedded.kinds import Registry
+from cluster.embedded.paths import Target
+from cluster.embedded.rbac import Ask, Authorizer
+from cluster.embedded.status import (
+    ApiError,
+    Object,
+    bad_request,
+    internal,
+    method_not_supported,
+    unknown_path,
+)
+from cluster.embedded.store import Store, encode
+from cluster.embedded.subresources import Subresources
+from cluster.embedded.verbs import Verbs
+from cluster.embedded.webhooks import Webhooks
+from cluster.embedded.write import Writer
+
+log = logging.getLogger(__name__)
+LARGEST_BODY = 3 * 1024 * 1024
+"""Bytes; Kubernetes' limit for a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to serve. `ready` is called once with {"server", "kubeconfig"} when requests are answered."""
+
+    address: str
+    port: int
+    state_dir: Path
+    service_range: str
+    ready: Callable[[dict[str, str]], None] | None = None
+
+
+class ApiServer:
+    """All parts of the server, wired."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.store = Store()
+        self.registry = Registry()
+        self.allocator = Allocator(self.store, options.service_range)
+        service_address = self.allocator.api_address
+        self.credentials = certificates.prepare(
+            options.state_dir, options.address, options.port, service_address
+        )
+        self.tokens = Tokens(self.store, self.credentials.admin_token)
+        self.authorizer = Authorizer(self.store)
+        admission = Admission(self.store, Webhooks())
+        bootstrap = Bootstrap(self.store, self.registry, self.credentials.ca_file.read_text())
+        writer = Writer(self.store, admission, self.allocator)
+        definitions = Definitions(self.store, self.registry)
+        self.verbs = Verbs(self.store, writer, Deleter(self.store, admission), definitions, bootstrap)
+        self.subresources = Subresources(self.verbs, self.tokens, self.authorizer, self.registry)
+        bootstrap.run(options.address, options.port, service_address)
+
+    @property
+    def server(self) -> str:
+        return f"https://{self.options.address}:{self.options.port}"
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; every refusal becomes a Status."""
+        try:
+            return await self._answer(request)
+        except ApiError as error:
+            return _json(error.code, encode(error.status()))
+        except (ConnectionResetError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("%s %s", request.method, request.path_qs)
+            refusal = internal(f"{type(error).__name__}: {error}")
+            return _json(500, encode(refusal.status()))
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        user = self._user(request)
+        target = paths.read(request.method, request.rel_url.raw_path, request.query)
+        if not target.resource:
+            self.authorizer.check(user, Ask(target.verb, path=target.path))
+            return self._outside(target)
+        kind = self.registry.get(target.group, target.version, target.resource)
+        self._check_scope(kind.namespaced, target)
+        if target.subresource and target.subresource not in kind.subresources:
+            raise unknown_path()
+        self.authorizer.check(user, _ask(target))
+        call = Call(
+            target=target,
+            kind=kind,
+            query=request.query,
+            user=user,
+            body=await _body(request),
+            content_type=request.headers.get("Content-Type", "application/json"),
+            user_agent=request.headers.get("User-Agent", ""),
+        )
+        return await self._serve(request, call)
+
+    @staticmethod
+    def _check_scope(namespaced: bool, target: Target) -> None:
+        if not namespaced and target.namespace and target.resource != "namespaces":
+            raise unknown_path()
+        if namespaced and not target.namespace and target.verb not in ("list", "watch", "deletecollection"):
+            raise (
+                bad_request("an empty namespace may not be set during this request")
+                if target.verb == "create"
+                else unknown_path()
+            )
+
+    async def _serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        wish = None
+        if handler := self.subresources.handler(call):
+            answer = await handler(call)
+        elif call.target.verb == "watch":
+            return await _stream(request, self.verbs.watch(call, wish).lines())
+        else:
+            answer = await self.verbs.run(call, wish)
+        response = _json(answer.code, answer.body)
+        for warning in dict.fromkeys(call.warnings):
+            response.headers.add("Warning", f"299 - {json.dumps(warning)}")
+        return response
+
+    def _user(self, request: web.BaseRequest) -> User:
+        """Who asks: client certificate, bearer token, or nobody in particular. Raises Unauthorized."""
+        peer = request.transport.get_extra_info("peercert") if request.transport else None
+        if peer and (user := auth.from_certificate(peer)):
+            return user
+        header = request.headers.get("Authorization")
+        if header is None:
+            return ANONYMOUS
+        return self.tokens.user(auth.bearer(header))[0]
+
+    def _outside(self, target: Target) -> web.Response:
+        """Paths that are no resource: health, version, discovery."""
+        if target.verb not in ("get", "head"):
+            raise method_not_supported(target.verb)
+        parts = [part for part in target.path.split("/") if part]
+        match parts:
+            case ["healthz" | "livez" | "readyz", *_]:
+                return web.Response(text="ok")
+            case ["version"]:
+                document: Object = discovery.version()
+            case ["api"]:
+                document = discovery.core_versions(f"{self.options.address}:{self.options.port}")
+            case ["api", "v1"]:
+                document = discovery.resources(self.registry, "", "v1")
+            case ["apis"]:
+                document = discovery.groups(self.registry)
+            case ["apis", name]:
+                document = discovery.group(self.registry, name)
+            case ["apis", name, version]:
+                document = discovery.resources(self.registry, name, version)
+            case ["openid", "v1", "jwks"]:
+                document = self.tokens.jwks()
+            case [".well-known", "openid-configuration"]:
+                document = auth.openid_configuration(self.server)
+            case _:
+                raise unknown_path()
+        return _json(200, encode(document))
+
+
+def _ask(target: Target) -> Ask:
+    return Ask(target.verb, target.group, target.resource, target.subresource, target.namespace, target.name)
+
+
+def _json(code: int, body: bytes) -> web.Response:
+    return web.Response(status=code, body=body, content_type="application/json")
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    if not request.body_exists:
+        return b""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        why = f"the request is larger than {LARGEST_BODY} bytes"
+        raise ApiError(413, "RequestEntityTooLarge", why) from error
+
+
+async def _stream(request: web.BaseRequest, lines: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send lines as they come; those that are ready together go out together."""
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+    )
+    await response.prepare(request)
+    try:
+        async for line in lines:
+            await response.write(line)
+    finally:
+        await lines.aclose()  # type: ignore[attr-defined]
+    await response.write_eof()
+    return response
+
+
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
+
+
+def _tls(credentials: Credentials) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(credentials.certificate_file, credentials.key_file)
+    context.load_verify_locations(credentials.ca_file)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def serve(options: Options) -> None:
+    """Serve until cancelled. Raises OSError if the address is taken."""
+    server = ApiServer(options)
+    runner = web.ServerRunner(
+        web.Server(server.handle, request_factory=_request, handler_cancellation=True), handle_signals=False
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(
+            runner, options.address, options.port, ssl_context=_tls(server.credentials), backlog=512
+        )
+        await site.start()
+        if options.ready:
+            options.ready({"server": server.server, "kubeconfig": str(server.credentials.kubeconfig)})
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+def run(options: Options) -> None:
+    """Serve on the fastest event loop there is until SIGINT or cancellation."""
+    try:
+        import uvloop
+
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    except ImportError:
+        factory = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serve(options))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.embedded.apiserver", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--address", required=True, help="loopback address to listen on")
+    parser.add_argument("--port", type=int, default=6443)
+    parser.add_argument("--state-dir", type=Path, required=True, help="where credentials and pod logs lie")
+    parser.add_argument(
+        "--service-range", required=True, help="range of the Services' addresses, e.g. 127.77.128.0/17"
+    )
+    given = parser.parse_args()
+
+    def ready(where: dict[str, str]) -> None:
+        print(json.dumps(where), flush=True)
+
+    options = Options(given.address, given.port, given.state_dir, given.service_range, ready)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(options)
+
+
+if __name__ == "__main__":
+    main()
