@@ -1,4 +1,5 @@
-"""What is doubtful between objects that are each valid alone: references to nothing, conflicts, rules never reached.
+"""What is doubtful between objects that are each valid alone: references to nothing, conflicts, rules never
+reached.
 
 Codes are those of `istioctl analyze` (istio.io, Reference, Configuration Analysis). Findings become
 admission warnings, the `status` of objects and the output of `mesh analyze`.
