@@ -42,7 +42,7 @@ class InboundPort(NamedTuple):
         return self.protocol in ("HTTP2", "GRPC")
 
 
-def inbound_ports(world: World, proxy: Proxy) -> list[InboundPort]:
+def inbound_ports(world: World, proxy: Proxy) -> tuple[InboundPort, ...]:
     """What the app declares: ports of its containers, targets of the services that select it, excluded ports."""
     workload = world.workload_of(proxy)
     labels = workload.labels if workload else proxy.labels
@@ -55,11 +55,11 @@ def inbound_ports(world: World, proxy: Proxy) -> list[InboundPort]:
                 protocols[target] = port.protocol
     excluded = _excluded(workload.annotations if workload else {})
     protocols |= {port: _PLAIN for port in excluded if port not in protocols}
-    return [
+    return tuple(
         InboundPort(port, protocol, port in excluded)
         for port, protocol in sorted(protocols.items())
         if port not in _OWN_PORTS and protocol != "UDP"
-    ]
+    )
 
 
 def _excluded(annotations: Mapping[str, str]) -> frozenset[int]:

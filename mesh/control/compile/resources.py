@@ -49,22 +49,24 @@ def compile(world: World, proxy: Proxy) -> Resources:
 
 
 def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
-    ports = listeners.inbound_ports(world, proxy)
-    inputs = (proxy, world.services, world.workload_of(proxy), world.mesh)
-    policies = (world.peer_authentications, world.authorization_policies)
+    workload, mesh = world.workload_of(proxy), world.mesh
+    known = (proxy, workload)
+    ports = world.memo.get(
+        ("inbound ports", proxy.id), (*known, world.services), lambda: listeners.inbound_ports(world, proxy)
+    )
 
     def own_clusters() -> Named:
-        apps = (clusters.inbound(world.mesh, proxy.app_address, p.port, http2=p.is_http2) for p in ports)
-        return _named(
-            [clusters.passthrough(world.mesh, proxy.interception), clusters.black_hole(world.mesh), *apps]
-        )
+        apps = (clusters.inbound(mesh, proxy.app_address, port.port, http2=port.is_http2) for port in ports)
+        return _named([clusters.passthrough(mesh, proxy.interception), clusters.black_hole(mesh), *apps])
 
     def own_listeners() -> Named:
         inbound = (listeners.inbound(world, proxy, port) for port in ports)
         return _named([listeners.http_proxy(world, proxy), *inbound])
 
-    own = world.memo.get(("own clusters", proxy.id), inputs, own_clusters)
-    sockets = world.memo.get(("own listeners", proxy.id), (*inputs, *policies), own_listeners)
+    policies = (world.peer_authentications, world.authorization_policies)
+    # The ports are part of the keys, so that a change of services which leaves them alone changes nothing here.
+    own = world.memo.get(("own clusters", proxy.id, ports), (*known, mesh), own_clusters)
+    sockets = world.memo.get(("own listeners", proxy.id, ports), (*known, mesh, *policies), own_listeners)
     return own, sockets, {naming.HTTP_PROXY: routes.http_proxy_routes(world, proxy)}
 
 
