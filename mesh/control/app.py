@@ -32,6 +32,7 @@ from mesh.control import ingest
 from mesh.control.assemble import KIND_OF, MESH_CONFIG, Assembler
 from mesh.control.auth import SecretStore, TokenReviews
 from mesh.control.debounce import Debouncer
+from mesh.control.inject import Injection, injection
 from mesh.control.kube import (
     CONFIG_MAPS,
     ENDPOINT_SLICES,
@@ -48,8 +49,10 @@ from mesh.control.monitor import Monitor
 from mesh.control.publish import Publisher
 from mesh.control.server import OPTIONS, DiscoveryServer
 from mesh.control.serving import ServingCertificate, server_names
+from mesh.control.status import StatusWriter
 from mesh.control.trust import Trust
 from mesh.control.watch import Changes, Reflector
+from mesh.control.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +87,21 @@ class Control:
     def __init__(self, kube: Kube, root: Root, settings: Settings) -> None:
         self.kube, self.root, self.settings = kube, root, settings
         self.assembler = Assembler()
-        self.publisher = Publisher()
+        self.injection = Injection()
+        self.publisher = Publisher(on_progress=lambda: self.status.news())
         self.debouncer = Debouncer(self._publish)
         self.trust = Trust(kube, root.certificate_pem)
         self.certificate = ServingCertificate(root, server_names(settings.namespace), settings.serving_life)
         self.authenticate = TokenReviews(kube, lambda: self.assembler.world.mesh.trust_domain)
         self.ca = CertificateService(root, self.authenticate, settings.lifetimes)
+        self.webhooks = Webhooks(lambda: self.assembler.world, lambda: self.injection)
+        self.status = StatusWriter(
+            kube,
+            lambda: self.assembler.world,
+            lambda: self.publisher.connections,
+            lambda: self.assembler.rules,
+            lambda: self.assembler.invalid,
+        )
         self.reflectors = [
             *(Reflector(kube, resource, self._changed) for resource in CLUSTER_WIDE),
             Reflector(kube, CONFIG_MAPS, self._changed, settings.namespace),
@@ -113,8 +125,21 @@ class Control:
             return
         if resource == NAMESPACES:
             self.trust.namespaces_changed(changes)
+        if resource == CONFIG_MAPS:
+            self._read_injection(changes)
         if self.assembler.apply(resource, changes):
             self.debouncer.change()
+        if resource in KIND_OF:
+            self.status.news()
+
+    def _read_injection(self, changes: Changes) -> None:
+        config = changes.get((self.settings.namespace, MESH_CONFIG))
+        try:
+            self.injection = (
+                injection((config["data"] or {}).get("injection") or "") if config else self.injection
+            )
+        except (ingest.ConfigError, KeyError) as error:
+            log.error("ConfigMap %s: %s; injection stays as it was", MESH_CONFIG, error)
 
     def _publish(self) -> None:
         """Nothing is published before everything has been listed once: half a world would take routes away."""
@@ -125,6 +150,10 @@ class Control:
         return {
             "citadel_server_success_cert_issuance_count": ("Certificates issued.", self.ca.issued),
             "citadel_server_csr_rejected_count": ("Certificate requests refused.", self.ca.refused),
+            "sidecar_injection_success_total": ("Pods given a sidecar.", self.webhooks.counts["injected"]),
+            "sidecar_injection_skip_total": ("Pods left without a sidecar.", self.webhooks.counts["left"]),
+            "galley_validation_passed": ("Rules accepted.", self.webhooks.counts["accepted"]),
+            "galley_validation_failed": ("Rules refused.", self.webhooks.counts["refused"]),
         }
 
     async def run(self) -> None:
@@ -138,6 +167,7 @@ class Control:
                 tasks.create_task(self.publisher.run())
                 tasks.create_task(self.trust.run())
                 tasks.create_task(self.certificate.run())
+                tasks.create_task(self.status.run())
                 tasks.create_task(self._first_publication())
                 for reflector in self.reflectors:
                     tasks.create_task(reflector.run())
@@ -157,6 +187,8 @@ class Control:
             open_to_this_machine = [DiscoveryServer(self.publisher, None, name).handler()]
             await _serve_grpc(stack, open_to_this_machine, settings.plaintext_bind, settings.plaintext_port)
         await _serve_http(stack, self.monitor.application(), settings.bind, settings.monitoring_port)
+        context = self.certificate.context
+        await _serve_http(stack, self.webhooks.application(), settings.bind, settings.webhook_port, context)
         log.info("serving xDS and the CA on %s:%d", settings.bind, settings.xds_port)
 
 
