@@ -14,7 +14,7 @@ import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,8 @@ class ApiServer:
         if target.subresource and target.subresource not in kind.subresources:
             raise unknown_path()
         self.authorizer.check(user, _ask(target))
+        if not kind.namespaced:  # a namespace's own path says "in itself", which only authorization asks for
+            target = replace(target, namespace="")
         if target.subresource == "proxy":
             return await self.proxy.relay(request, target)
         call = Call(
