@@ -23,16 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from cluster.base import ClusterError, Interception
 from cluster.embedded import lifeline
 
 START_SECONDS = 40.0
 STOP_SECONDS = 10.0
 IMAGE = "service-mesh-lab"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?")
-
-
-class ClusterError(RuntimeError):
-    """A cluster cannot be started, found or handed over; one sentence says why, and what to do."""
 
 
 def default_state_home() -> Path:
@@ -91,7 +90,7 @@ class EmbeddedCluster:
         cluster = cls._from_facts(facts, state_dir, ours)
         if owner is not None and owner != os.getpid():
             try:
-                cluster.hand_over(owner)
+                cluster.own(owner)
             except ClusterError:
                 cluster.stop()
                 raise
@@ -121,11 +120,31 @@ class EmbeddedCluster:
         return [found for name in names if (found := cls.find(name, state_home))]
 
     @property
+    def backend(self) -> str:
+        """`embedded`."""
+        return "embedded"
+
+    @property
+    def interception(self) -> Interception:
+        """Without network namespaces nothing can be redirected: apps ask for their sidecar."""
+        return "NONE"
+
+    def provide_image(self, image: str) -> None:
+        """Nothing to load: the image's programs are this very installation."""
+
+    def memory(self) -> int | None:
+        """PSS in bytes of all the cluster's processes; None where the OS does not tell."""
+        try:
+            return sum(psutil.Process(pid).memory_full_info().pss for pid in lifeline.marked(self.mark))
+        except AttributeError:
+            return None
+
+    @property
     def alive(self) -> bool:
         """Whether the cluster still runs."""
         return _alive(self.state_dir) and _same_run(self.state_dir, self.mark)
 
-    def hand_over(self, owner: int) -> None:
+    def own(self, owner: int) -> None:
         """Make process `owner` the one whose end ends the cluster.
 
         Only whoever started the cluster can do so. ClusterError if there is no such process or the cluster is

@@ -39,11 +39,10 @@ SHOP = (
 """The shop's Deployments as (service, version), Bookinfo's."""
 
 PRELOAD = (
-    "mesh.control.app",
+    "mesh.control",
     "mesh.proxy",
     "mesh.telemetry",
-    "mesh.shop.__main__",
-    "mesh.shop.visitors",
+    "mesh.shop",
 )
 """Modules worth importing before pods are forked: then they are imported once and their memory is shared."""
 
