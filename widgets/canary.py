@@ -13,7 +13,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 from IPython.display import display
-from ipywidgets import HTML, IntSlider, VBox
+from ipywidgets import HTML, IntSlider
 
 from cluster.traffic import Window
 from widgets import draw, series, split, traffic
@@ -64,6 +64,7 @@ def figure(data: Data) -> go.Figure:
                 anchor="y2",
                 range=[-2, 102],
                 tickvals=[0, 25, 50, 75, 100],
+                tickangle=0,
                 ticktext=["0", "25 %", "50 %", "75 %", "100 %"],
             ),
             yaxis2=draw.axis(
@@ -190,8 +191,7 @@ class Canary:
             layout={"width": "96%"},
         )
         self.slider.observe(self._moved, "value")
-        self.box = VBox([draw.style(), self.slider, self._chart, self._trouble])
-        self.box.add_class("mesh-lab")
+        self.box = draw.box(self.slider, self._chart, self._trouble)
 
     # --- told ----------------------------------------------------------------------------------------------
 

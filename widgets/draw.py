@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import anywidget
 import plotly.graph_objects as go
 import plotly.io
 from IPython.display import HTML
-from ipywidgets import HTML as HTMLWidget
+from ipywidgets import VBox
 
 from widgets.palette import NEUTRAL, VERSIONS
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-STYLE = f"""<style>
+STYLE = f"""
 .mesh-lab {{ --mesh-text: var(--jp-content-font-color1, var(--vscode-foreground, {NEUTRAL})); }}
 .mesh-lab .js-plotly-plot text {{ fill: var(--mesh-text) !important; }}
 .mesh-lab .js-plotly-plot .error_bar path, .mesh-lab .js-plotly-plot path.yerror,
@@ -31,12 +32,37 @@ STYLE = f"""<style>
   background: {VERSIONS["v3"]} !important; }}
 .mesh-lab .noUi-horizontal {{ height: 6px !important; }}
 .mesh-lab .widget-slider {{ height: 44px; }}
-</style>"""
+"""
 
 
-def style() -> HTMLWidget:
-    """The style sheet, as a part of a widget's box (whose class is `mesh-lab`)."""
-    return HTMLWidget(STYLE, layout={"display": "none"})
+class Stage(anywidget.AnyWidget):
+    """Part of every widget's box (whose class is `mesh-lab`): brings the style sheet, and tells the charts when
+    the box changes its size. Plotly listens to the window only, and draws before the box has a size.
+    """
+
+    _css = STYLE
+    _esm = """
+    export default {
+      render({ el }) {
+        el.style.width = "100%";
+        const tell = () => requestAnimationFrame(() => window.dispatchEvent(new Event("resize")));
+        const observer = new ResizeObserver(tell);
+        observer.observe(el);
+        document.addEventListener("plotlywidget-after-render", tell);
+        return () => {
+          observer.disconnect();
+          document.removeEventListener("plotlywidget-after-render", tell);
+        };
+      },
+    };
+    """
+
+
+def box(*parts: Any) -> VBox:
+    """The parts one below the other, in the lab's style."""
+    made = VBox([Stage(), *parts])
+    made.add_class("mesh-lab")
+    return made
 
 
 def layout(**more: Any) -> dict[str, Any]:
@@ -76,21 +102,21 @@ def redraw(widget: go.FigureWidget, figure: go.Figure) -> None:
     """Make the widget show `figure`, sending only what changed, in one message."""
     new = [trace.to_plotly_json() for trace in figure.data]
     old = [trace.to_plotly_json() for trace in widget.data]
-    if [(t["type"], t.get("name")) for t in old] != [(t["type"], t.get("name")) for t in new]:
-        with widget.batch_update():
+    with widget.batch_update():
+        if [(t["type"], t.get("name")) for t in old] == [(t["type"], t.get("name")) for t in new]:
+            for trace, before, after in zip(widget.data, old, new, strict=True):
+                _change(trace, before, after)
+        else:
             widget.data = []
             widget.add_traces(list(figure.data))
-            widget.layout = figure.layout
-        return
-    with widget.batch_update():
-        for trace, before, after in zip(widget.data, old, new, strict=True):
-            for key, value in after.items():
-                if key not in ("type", "uid") and before.get(key) != value:
-                    trace[key] = value
-        before, after = widget.layout.to_plotly_json(), figure.layout.to_plotly_json()
-        for key, value in after.items():
-            if before.get(key) != value:
-                widget.layout[key] = value
+        # By key, never as a whole: to plotly.js a height that is sent again means "and keep this width".
+        _change(widget.layout, widget.layout.to_plotly_json(), figure.layout.to_plotly_json())
+
+
+def _change(part: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
+    for key, value in after.items():
+        if key not in ("type", "uid") and before.get(key) != value:
+            part[key] = value
 
 
 def static(figure: go.Figure) -> HTML:
@@ -98,7 +124,7 @@ def static(figure: go.Figure) -> HTML:
     html = plotly.io.to_html(
         figure, full_html=False, include_plotlyjs=_library(), config={"displayModeBar": False}
     )
-    return HTML(f'<div class="mesh-lab">{STYLE}{html}</div>')  # type: ignore[no-untyped-call]
+    return HTML(f'<div class="mesh-lab"><style>{STYLE}</style>{html}</div>')  # type: ignore[no-untyped-call]
 
 
 _sent: set[str] = set()

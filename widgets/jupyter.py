@@ -29,7 +29,12 @@ def course() -> Path:
 
 
 def lesson(name: str) -> Path:
-    """The notebook that `name` means: `02`, `02-canary` or `02-canary.ipynb`. Raises FileNotFoundError."""
+    """The notebook that `name` means: `02`, `02-canary`, `02-canary.ipynb`, or the path of one elsewhere.
+
+    A notebook elsewhere brings its own `jupyter/` beside it if it wants settings. Raises FileNotFoundError.
+    """
+    if Path(name).is_file() and Path(name).suffix == ".ipynb":
+        return Path(name).resolve()
     labs = course()
     wanted = name.removesuffix(".ipynb")
     for notebook in sorted(labs.glob("*.ipynb")):
@@ -61,6 +66,8 @@ def command(
     ]
     if not browser:
         argv.append("--no-browser")
+    if os.geteuid() == 0:  # a container, as a rule; whoever is root there meant it
+        argv.append("--allow-root")
     env = {
         **os.environ,
         "JUPYTER_CONFIG_PATH": _first(path.parent / "jupyter", os.environ.get("JUPYTER_CONFIG_PATH")),

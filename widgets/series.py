@@ -23,11 +23,12 @@ SETTLE = 0.35
 class Query:
     """A question to telemetry: the labels to tell apart, how far back and how fine (seconds), and a filter.
 
+    The default covers the 30 seconds of a live chart, the oldest of which need a second before them.
     Hashable, so that two widgets with the same question share one request.
     """
 
     by: tuple[str, ...]
-    window: float = 30.0
+    window: float = 32.0
     step: float = 0.25
     where: tuple[tuple[str, str], ...] = ()
 

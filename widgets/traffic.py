@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 from IPython.display import display
-from ipywidgets import HTML, VBox
+from ipywidgets import HTML
 
 from cluster.traffic import Window
 from widgets import draw, series
@@ -80,8 +80,7 @@ class Traffic:
         self._chart = draw.live(figure(series.empty(query), query.by[0]))
         self._trouble = HTML()
         self._feed = Feed(query, self._show, self._fail)
-        self.box = VBox([draw.style(), self._chart, self._trouble])
-        self.box.add_class("mesh-lab")
+        self.box = draw.box(self._chart, self._trouble)
 
     def figure(self) -> go.Figure:
         """The figure of this moment. Raises LabError when telemetry gives no answer."""

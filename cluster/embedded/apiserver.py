@@ -14,13 +14,13 @@ import json
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from cluster.embedded import auth, certificates, discovery, paths
+from cluster.embedded import auth, certificates, discovery, logs, paths
 from cluster.embedded.addresses import Allocator
 from cluster.embedded.admission import Admission
 from cluster.embedded.auth import ANONYMOUS, Tokens, User
@@ -32,6 +32,7 @@ from cluster.embedded.delete import Deleter
 from cluster.embedded.kinds import Registry
 from cluster.embedded.paths import Target
 from cluster.embedded.rbac import Ask, Authorizer
+from cluster.embedded.serviceproxy import Proxy
 from cluster.embedded.status import (
     ApiError,
     Object,
@@ -76,7 +77,9 @@ class ApiServer:
         )
         self.tokens = Tokens(self.store, self.credentials.admin_token)
         self.authorizer = Authorizer(self.store)
-        admission = Admission(self.store, Webhooks())
+        self.webhooks = Webhooks(self.store)
+        self.proxy = Proxy(self.store)
+        admission = Admission(self.store, self.webhooks)
         bootstrap = Bootstrap(self.store, self.registry, self.credentials.ca_file.read_text())
         writer = Writer(self.store, admission, self.allocator)
         definitions = Definitions(self.store, self.registry)
@@ -112,6 +115,10 @@ class ApiServer:
         if target.subresource and target.subresource not in kind.subresources:
             raise unknown_path()
         self.authorizer.check(user, _ask(target))
+        if not kind.namespaced:  # a namespace's own path says "in itself", which only authorization asks for
+            target = replace(target, namespace="")
+        if target.subresource == "proxy":
+            return await self.proxy.relay(request, target)
         call = Call(
             target=target,
             kind=kind,
@@ -136,6 +143,12 @@ class ApiServer:
 
     async def _serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         wish = None
+        if call.target.subresource == "log":
+            return await _stream(
+                request, logs.open_log(self.store, self.options.state_dir, call), "text/plain"
+            )
+        if call.target.subresource in ("exec", "attach", "portforward"):
+            raise _not_here(call.target.subresource)
         if handler := self.subresources.handler(call):
             answer = await handler(call)
         elif call.target.verb == "watch":
@@ -204,11 +217,16 @@ async def _body(request: web.BaseRequest) -> bytes:
         raise ApiError(413, "RequestEntityTooLarge", why) from error
 
 
-async def _stream(request: web.BaseRequest, lines: AsyncIterator[bytes]) -> web.StreamResponse:
+def _not_here(subresource: str) -> ApiError:
+    why = f"pods/{subresource} is not supported by the embedded cluster; use a kind cluster (--backend kind) for it"
+    return ApiError(501, "NotImplemented", why)
+
+
+async def _stream(
+    request: web.BaseRequest, lines: AsyncIterator[bytes], media: str = "application/json"
+) -> web.StreamResponse:
     """Send lines as they come; those that are ready together go out together."""
-    response = web.StreamResponse(
-        headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
-    )
+    response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache, private"})
     await response.prepare(request)
     try:
         async for line in lines:
@@ -250,6 +268,8 @@ async def serve(options: Options) -> None:
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
+        await server.proxy.close()
+        await server.webhooks.close()
 
 
 def run(options: Options) -> None:

@@ -67,15 +67,16 @@ class Percent(Model):
 
 
 class HTTPRetry(Model):
+    unsupported: ClassVar[Mapping[str, str]] = {"retryRemoteLocalities": ""}
+
     attempts: Natural = 0
     per_try_timeout: Duration | None = None
     retry_on: str = ""
-    retry_remote_localities: Bool | None = None
     retry_ignore_previous_hosts: Bool | None = None
     backoff: Duration | None = None
 
     def check(self) -> Iterator[Problem]:
-        if self.attempts == 0 and (self.per_try_timeout or self.retry_on or self.retry_remote_localities):
+        if self.attempts == 0 and (self.per_try_timeout or self.retry_on):
             yield Problem("attempts", "is 0, which turns retries off, so other fields have no effect")
         for condition in self.conditions:
             if not is_status_code(condition) and condition not in RETRY_CONDITIONS:

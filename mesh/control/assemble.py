@@ -44,7 +44,8 @@ class Assembler:
         self._slices_of_pod: dict[Key, set[Key]] = {}
         self._endpoints: dict[ServiceKey, tuple[Endpoint, ...]] = {}
         self._config: dict[str, dict[Key, ConfigObject[Any]]] = {kind: {} for kind in BY_NAME}
-        self._raw: dict[tuple[str, Key], Object] = {}
+        self.rules: dict[tuple[str, str, str], Object] = {}
+        """Every rule as it was last seen, by kind, namespace and name."""
         self.invalid: dict[tuple[str, str, str], Invalid] = {}
         """Rules that were stored although they are invalid (before our webhook was there): why."""
         self._stale_endpoints: set[ServiceKey] = set()
@@ -156,7 +157,7 @@ class Assembler:
         return changed
 
     def _forget_rule(self, kind: str, key: Key) -> bool:
-        self._raw.pop((kind, key), None)
+        self.rules.pop((kind, *key), None)
         self.invalid.pop((kind, *key), None)
         return self._config[kind].pop(key, None) is not None
 
@@ -164,7 +165,7 @@ class Assembler:
         """An update of the status alone is none. An invalid update leaves the rule as it was, and is
         remembered.
         """
-        old, self._raw[kind, key] = self._raw.get((kind, key)), obj
+        old, self.rules[kind, *key] = self.rules.get((kind, *key)), obj
         if old is not None and _what_counts(old) == _what_counts(obj):
             return False
         try:

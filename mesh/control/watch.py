@@ -62,6 +62,7 @@ class Reflector:
     namespace: str = ""
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     objects: dict[Key, Object] = field(default_factory=dict)
+    _last_error: str = ""
 
     async def run(self) -> None:
         """List and watch until cancelled; after a failure, list anew, with growing pauses."""
@@ -84,8 +85,9 @@ class Reflector:
         if error.status == 404:
             self._tell(differences(self.objects, {}))
             self.synced.set()
-        elif error.status != 410:
-            log.warning("watch of %s: %s; listing again", self.resource.plural, error)
+        elif error.status != 410 and str(error) != self._last_error:
+            log.warning("watch of %s: %s; listing again until it works", self.resource.plural, error)
+        self._last_error = str(error)
 
     async def _list(self) -> str:
         found = await self.kube.list(self.resource, self.namespace)

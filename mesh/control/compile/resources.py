@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from google.protobuf.message import Message
 
+from mesh.control.compile import clusters, gateways, listeners, naming, routes
 from mesh.control.world import Proxy, World
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -16,6 +18,8 @@ LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 #: In the order of publication, make before break: a resource comes before those that name it.
 ALL_TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
+
+Named = Mapping[str, Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +30,63 @@ class Resources:
 
 
 def compile(world: World, proxy: Proxy) -> Resources:
-    """Every cluster, endpoint set, listener and route configuration of `proxy` in `world`. Pure."""
-    return Resources(MappingProxyType({type_url: {} for type_url in ALL_TYPES}))
+    """Every cluster, endpoint set, listener and route configuration of `proxy` in `world`. Pure.
+
+    Names are unique within a type, and every resource that is named by another is there too, but for clusters that
+    no service or subset stands for: requests to those answer 503 with the flag NC.
+    """
+    shared, endpoints = clusters.outbound(world, proxy.namespace)
+    own, own_listeners, own_routes = (
+        _router(world, proxy) if proxy.type == "router" else _sidecar(world, proxy)
+    )
+    by_type: dict[str, Named] = {
+        CLUSTER: {**shared, **own},
+        ENDPOINT: endpoints,
+        LISTENER: own_listeners,
+        ROUTE: own_routes,
+    }
+    return Resources(MappingProxyType(by_type))
+
+
+def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
+    workload, mesh = world.workload_of(proxy), world.mesh
+    known = (proxy, workload)
+    ports = world.memo.get(
+        ("inbound ports", proxy.id), (*known, world.services), lambda: listeners.inbound_ports(world, proxy)
+    )
+
+    def own_clusters() -> Named:
+        apps = (clusters.inbound(mesh, proxy.app_address, port.port, http2=port.is_http2) for port in ports)
+        return _named([clusters.passthrough(mesh, proxy.interception), clusters.black_hole(mesh), *apps])
+
+    def own_listeners() -> Named:
+        inbound = (listeners.inbound(world, proxy, port) for port in ports)
+        return _named([listeners.http_proxy(world, proxy), *inbound])
+
+    policies = (world.peer_authentications, world.authorization_policies)
+    # The ports are part of the keys, so that a change of services which leaves them alone changes nothing here.
+    own = world.memo.get(("own clusters", proxy.id, ports), (*known, mesh), own_clusters)
+    sockets = world.memo.get(("own listeners", proxy.id, ports), (*known, mesh, *policies), own_listeners)
+    return own, sockets, {naming.HTTP_PROXY: routes.http_proxy_routes(world, proxy)}
+
+
+def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
+    inputs = (proxy, world.services, world.workload_of(proxy), world.gateways, world.mesh)
+
+    def sockets() -> Named:
+        return _named(
+            listeners.gateway(world, proxy, port) for port in gateways.servers_by_port(world, proxy)
+        )
+
+    def tables() -> Named:
+        ports = gateways.servers_by_port(world, proxy).items()
+        return _named(gateways.gateway_routes(world, proxy, port, servers) for port, servers in ports)
+
+    own = world.memo.get("router clusters", (world.mesh,), lambda: _named([clusters.black_hole(world.mesh)]))
+    own_listeners = world.memo.get(("own listeners", proxy.id), inputs, sockets)
+    own_routes = world.memo.get(("own routes", proxy.id), (*inputs, world.virtual_services), tables)
+    return own, own_listeners, own_routes
+
+
+def _named(messages: Iterable[Any]) -> Named:
+    return {message.name: message for message in messages}

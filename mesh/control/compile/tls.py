@@ -17,6 +17,8 @@ from mesh.control.compile.naming import SDS_CLUSTER
 
 OWN_CERTIFICATE = "default"
 MESH_ROOT = "ROOTCA"
+#: The certificate authorities the operating system trusts (Istio's name for them).
+SYSTEM_ROOTS = "file-root:system"
 #: ALPN between sidecars: the first tells that peers exchange metadata, the second that this is the mesh's own TLS.
 PEER_ALPN = ("istio-peer-exchange", "istio")
 _SERVER_ALPN = ("istio-peer-exchange", "h2", "http/1.1")
@@ -49,14 +51,8 @@ def origination_socket(sni: str, names: Sequence[str], *, verify: bool, http2: b
     """Ordinary TLS towards a server outside the mesh's identity (DestinationRule mode SIMPLE)."""
     common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if http2 else [])
     if verify:
-        validation = common_pb2.CertificateValidationContext(
-            system_root_certs=common_pb2.CertificateValidationContext.SystemRootCerts()
-        )
-        for name in names:
-            validation.match_typed_subject_alt_names.add(
-                san_type=common_pb2.SubjectAltNameMatcher.DNS, matcher=pb.exact(name)
-            )
-        common.validation_context.CopyFrom(validation)
+        matchers = [(common_pb2.SubjectAltNameMatcher.DNS, pb.exact(name)) for name in names]
+        common.combined_validation_context.CopyFrom(_combined(matchers, SYSTEM_ROOTS))
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
 
@@ -77,12 +73,12 @@ def _common(alpn: Sequence[str]) -> Any:
     )
 
 
-def _combined(names: list[tuple[Any, Any]]) -> Any:
+def _combined(names: list[tuple[Any, Any]], roots: str = MESH_ROOT) -> Any:
     default = common_pb2.CertificateValidationContext()
     for san_type, matcher in names:
         default.match_typed_subject_alt_names.add(san_type=san_type, matcher=matcher)
     return tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
-        default_validation_context=default, validation_context_sds_secret_config=_secret(MESH_ROOT)
+        default_validation_context=default, validation_context_sds_secret_config=_secret(roots)
     )
 
 

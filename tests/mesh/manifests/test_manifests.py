@@ -10,6 +10,7 @@ import pytest
 
 from mesh import manifests
 from mesh.api import KINDS, validate
+from mesh.control.app import CLUSTER_WIDE
 
 ALL = [
     *manifests.crds(),
@@ -112,6 +113,20 @@ def test_the_control_plane_may_write_the_status_of_every_kind_and_no_more_secret
     role = next(obj for obj in of_kind("Role") if obj["metadata"]["name"] == "mesh-control")
     reading = [rule for rule in role["rules"] if "secrets" in rule["resources"] and "get" in rule["verbs"]]
     assert [rule["resourceNames"] for rule in reading] == [["istio-ca-secret"]]
+
+
+def test_the_control_plane_may_read_what_it_watches() -> None:
+    role = next(obj for obj in of_kind("ClusterRole") if obj["metadata"]["name"] == "mesh-control")
+    for resource in CLUSTER_WIDE:
+        verbs = {
+            verb
+            for rule in role["rules"]
+            for verb in rule["verbs"]
+            if resource.group in rule["apiGroups"]
+            and {resource.plural, "*"} & set(rule["resources"])
+            and "resourceNames" not in rule
+        }
+        assert {"list", "watch"} <= verbs, resource
 
 
 def test_options_reach_the_objects() -> None:

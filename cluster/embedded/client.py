@@ -1,0 +1,325 @@
+"""Starting, finding, handing over and stopping embedded clusters: what the CLI and a notebook hold in hand.
+
+Each running cluster has a directory below the state home, named after it, with `cluster.json` (where its API
+is) and `lock`, on which its supervisor holds a lock for as long as it lives. Directories without that lock
+belong to clusters that were buried badly (power cut); the next start sweeps them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster.base import ClusterError, Interception
+from cluster.embedded import lifeline
+
+START_SECONDS = 40.0
+STOP_SECONDS = 10.0
+IMAGE = "service-mesh-lab"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?")
+
+
+def default_state_home() -> Path:
+    """$MESH_LAB_HOME, or the user's cache directory."""
+    if given := os.environ.get("MESH_LAB_HOME"):
+        return Path(given)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "service-mesh-lab"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "service-mesh-lab"
+
+
+@dataclass
+class EmbeddedCluster:
+    """A running embedded cluster."""
+
+    name: str
+    server: str
+    kubeconfig: Path
+    pid: int
+    state_dir: Path
+    mark: str
+    _leash: socket.socket | None = field(default=None, repr=False)
+
+    @classmethod
+    def start(
+        cls,
+        name: str = "mesh",
+        preload: tuple[str, ...] | list[str] = (),
+        owner: int | None = None,
+        state_home: Path | None = None,
+        image: str = IMAGE,
+    ) -> EmbeddedCluster:
+        """Start a cluster that ends with process `owner` (default: this process).
+
+        `preload` names modules that pods will run, imported once before pods are forked. `image` is the only
+        image that pods may name (without a tag: with any tag). Until the cluster is ready it belongs to this
+        process whoever is to own it later. Raises ClusterError, with the last lines of the log if it failed
+        to start.
+        """
+        if not _NAME.fullmatch(name):
+            raise ClusterError(f"cluster name {name!r}: use lower case letters, digits and '-', 42 at most")
+        home = state_home or default_state_home()
+        state_dir = home / "clusters" / name
+        lock = _take_lock(name, state_dir)
+        _sweep(state_dir.parent)
+        ours, theirs = socket.socketpair()
+        try:
+            process = _spawn(name, state_dir, preload, image, lock, theirs)
+        except OSError as error:
+            shutil.rmtree(state_dir, ignore_errors=True)
+            raise ClusterError(f"cluster {name!r} cannot be started: {error}") from error
+        finally:
+            os.close(lock)
+            theirs.close()
+        facts = _await_ready(name, state_dir, ours, process)
+        cluster = cls._from_facts(facts, state_dir, ours)
+        if owner is not None and owner != os.getpid():
+            try:
+                cluster.own(owner)
+            except ClusterError:
+                cluster.stop()
+                raise
+        return cluster
+
+    @classmethod
+    def _from_facts(
+        cls, facts: dict[str, Any], state_dir: Path, leash: socket.socket | None
+    ) -> EmbeddedCluster:
+        kubeconfig = Path(facts["kubeconfig"])
+        return cls(facts["name"], facts["server"], kubeconfig, facts["pid"], state_dir, facts["mark"], leash)
+
+    @classmethod
+    def find(cls, name: str = "mesh", state_home: Path | None = None) -> EmbeddedCluster | None:
+        """The running cluster of that name; None if there is none (or it is not ready yet)."""
+        state_dir = (state_home or default_state_home()) / "clusters" / name
+        record = state_dir / "cluster.json"
+        if not _alive(state_dir) or not record.exists():
+            return None
+        return cls._from_facts(json.loads(record.read_text()), state_dir, None)
+
+    @classmethod
+    def list(cls, state_home: Path | None = None) -> list[EmbeddedCluster]:
+        """All running clusters of this state home, by name."""
+        home = (state_home or default_state_home()) / "clusters"
+        names = sorted(entry.name for entry in home.iterdir()) if home.is_dir() else []
+        return [found for name in names if (found := cls.find(name, state_home))]
+
+    @property
+    def backend(self) -> str:
+        """`embedded`."""
+        return "embedded"
+
+    @property
+    def interception(self) -> Interception:
+        """Without network namespaces nothing can be redirected: apps ask for their sidecar."""
+        return "NONE"
+
+    def provide_image(self, image: str) -> None:
+        """Nothing to load: the image's programs are this very installation."""
+
+    def memory(self) -> int | None:
+        """PSS in bytes of all the cluster's processes; None where the OS does not tell."""
+        try:
+            return sum(psutil.Process(pid).memory_full_info().pss for pid in lifeline.marked(self.mark))
+        except AttributeError:
+            return None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the cluster still runs."""
+        return _alive(self.state_dir) and _same_run(self.state_dir, self.mark)
+
+    def own(self, owner: int) -> None:
+        """Make process `owner` the one whose end ends the cluster.
+
+        Only whoever started the cluster can do so. ClusterError if there is no such process or the cluster is
+        gone.
+        """
+        if self._leash is None:
+            raise ClusterError(
+                f"cluster {self.name!r} can be handed over only by the process that started it"
+            )
+        try:
+            self._leash.sendall(json.dumps({"owner": owner}).encode() + b"\n")
+            answer = _read_line(self._leash, STOP_SECONDS)
+        except OSError as error:
+            raise ClusterError(f"cluster {self.name!r} is gone: {error}") from error
+        if "failed" in answer:
+            raise ClusterError(f"cluster {self.name!r} cannot be handed over: {answer['failed']}")
+
+    def stop(self) -> None:
+        """End the cluster; returns when nothing of it is left. Stopping a stopped cluster is fine."""
+        if self._leash is not None:
+            self._leash.close()
+            self._leash = None
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.state_dir.exists() and self.alive and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _spawn(
+    name: str,
+    state_dir: Path,
+    preload: tuple[str, ...] | list[str],
+    image: str,
+    lock: int,
+    report: socket.socket,
+) -> subprocess.Popen[bytes]:
+    """The supervisor, detached: own session, no terminal, its output in a file."""
+    command = [
+        sys.executable, "-m", "cluster.embedded",
+        "--name", name, "--state-dir", str(state_dir), "--preload", ",".join(preload), "--image", image,
+        "--owner-pid", str(os.getpid()), "--report-fd", str(report.fileno()), "--lock-fd", str(lock),
+    ]  # fmt: skip
+    paths = [str(Path(__file__).resolve().parents[2]), *(str(Path(p).absolute()) for p in sys.path if p)]
+    own = [
+        p
+        for p in dict.fromkeys(paths)
+        if Path(p).is_dir() and not p.startswith((sys.prefix, sys.base_prefix))
+    ]
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(own),
+        lifeline.MARK: f"{state_dir}.{os.getpid()}.{time.time_ns()}",
+    }
+    with (state_dir / "cluster.log").open("ab") as log:
+        return subprocess.Popen(
+            command, env=env, cwd=state_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            pass_fds=(report.fileno(), lock), start_new_session=True,
+        )  # fmt: skip
+
+
+def _await_ready(
+    name: str, state_dir: Path, leash: socket.socket, process: subprocess.Popen[bytes]
+) -> dict[str, Any]:
+    """The facts of the ready line; ClusterError with the log's tail instead."""
+    log = state_dir / "cluster.log"
+    try:
+        answer = _read_line(leash, START_SECONDS)
+    except OSError as error:
+        tail = _tail(log)
+        process.kill()
+        process.wait()
+        shutil.rmtree(state_dir, ignore_errors=True)
+        raise ClusterError(f"cluster {name!r} failed to start: {error}{tail}") from error
+    if "failed" in answer:
+        process.wait()
+        tail = "".join(f"\n  {line}" for line in answer.get("log", []))
+        raise ClusterError(f"cluster {name!r} failed to start: {answer['failed']}{tail}")
+    # Popen must neither warn about nor reap a process that is meant to live on.
+    process.returncode = 0
+    return dict(answer["ready"])
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()[-12:] if log.exists() else []
+    return "".join(f"\n  {line}" for line in lines)
+
+
+def _read_line(leash: socket.socket, seconds: float) -> dict[str, Any]:
+    """One JSON line; OSError when none comes."""
+    deadline, data = time.monotonic() + seconds, b""
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([leash], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise TimeoutError(f"no answer within {seconds:.0f} s")
+        chunk = leash.recv(65536)
+        if not chunk:
+            raise ConnectionResetError("its supervisor ended")
+        data += chunk
+    return dict(json.loads(data))
+
+
+def _take_lock(name: str, state_dir: Path) -> int:
+    """The lock of a new cluster's directory; ClusterError if a cluster of that name runs."""
+    while True:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ClusterError(
+                f"cluster {name!r} is running already: use it, stop it first, or choose another name"
+            ) from None
+        if _same_file(lock, state_dir / "lock"):
+            _clear(state_dir)
+            return lock
+        os.close(lock)  # its owner removed the directory just now
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _clear(state_dir: Path) -> None:
+    """Remove what a cluster that was buried badly left in its directory, and its processes."""
+    record = state_dir / "cluster.json"
+    if record.exists():
+        lifeline.kill_all(lifeline.marked(json.loads(record.read_text())["mark"]))
+    for entry in state_dir.iterdir():
+        if entry.name == "lock":
+            continue
+        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
+
+
+def _sweep(home: Path) -> None:
+    """Remove the directories of dead clusters."""
+    for state_dir in home.iterdir():
+        try:
+            lock = os.open(state_dir / "lock", os.O_RDWR)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _clear(state_dir)
+            shutil.rmtree(state_dir, ignore_errors=True)
+        except BlockingIOError:
+            continue  # alive
+        finally:
+            os.close(lock)
+
+
+def _alive(state_dir: Path) -> bool:
+    """Whether somebody holds the directory's lock."""
+    try:
+        lock = os.open(state_dir / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _same_run(state_dir: Path, mark: str) -> bool:
+    try:
+        return bool(json.loads((state_dir / "cluster.json").read_text())["mark"] == mark)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,247 @@
+"""From nothing to the shop served through the mesh: the steps behind `mesh up` and every lab.
+
+All of it goes through the Kubernetes API with the manifests of `mesh.manifests`, so it is the same on every
+backend. What runs is read back from the cluster, never remembered beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from urllib3 import PoolManager
+from urllib3.exceptions import HTTPError
+
+from cluster import choose, steps
+from cluster.api import Api, Object
+from cluster.base import DEFAULT_NAME, Cluster, ClusterError
+from mesh import manifests
+
+DEPLOYMENT_TIMEOUT = 60.0
+"""Seconds a Deployment may take to become available before we say which one did not and why."""
+
+SYSTEM = manifests.SYSTEM_NAMESPACE
+
+
+@dataclass
+class Running:
+    """A cluster with the mesh and the shop in it."""
+
+    cluster: Cluster
+    api: Api
+    times: steps.Times = field(default_factory=steps.Times)
+
+    @property
+    def backend(self) -> str:
+        return self.cluster.backend
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.cluster.kubeconfig
+
+    @property
+    def ready_seconds(self) -> float:
+        """Seconds from nothing to the first page served."""
+        return self.times.total
+
+    @property
+    def image(self) -> str:
+        """The lab image: a pod that names it may run any command in it."""
+        control = self.api.get("apps/v1", "Deployment", "mesh-control", SYSTEM)
+        if control is None:
+            raise ClusterError(f'cluster "{self.cluster.name}" has no mesh in it')
+        return str(control["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    @property
+    def dataplane(self) -> str:
+        """`python` or `envoy`: what the sidecars are."""
+        return str(self.mesh_config.get("dataplane", "python"))
+
+    @property
+    def mesh_config(self) -> Object:
+        """The mesh's own configuration, from ConfigMap `mesh`."""
+        found = self.api.get("v1", "ConfigMap", "mesh", SYSTEM)
+        return dict(yaml.safe_load(found["data"]["mesh"]) or {}) if found else {}
+
+    @property
+    def gateway_url(self) -> str:
+        """Where people outside reach the shop: a node's address and the gateway's node port."""
+        service = self.api.get("v1", "Service", "mesh-gateway", SYSTEM)
+        if service is None:
+            raise ClusterError(f'cluster "{self.cluster.name}" has no gateway')
+        port = next(p["nodePort"] for p in service["spec"]["ports"] if p["name"] == "http2")
+        node = self.api.list("v1", "Node")[0]
+        address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+        return f"http://{address}:{port}"
+
+    def down(self) -> None:
+        """End the cluster and everything in it."""
+        self.api.close()
+        self.cluster.stop()
+
+
+def up(
+    backend: str = "embedded",
+    dataplane: str = "python",
+    name: str = DEFAULT_NAME,
+    owner: int | None = None,
+    progress: steps.Progress = steps.silent,
+) -> Running:
+    """Start a cluster, install mesh and shop, wait for the first served page. Raises ClusterError, ApiError.
+
+    While this works the cluster belongs to the calling process; after it to process `owner` (None: stays with
+    the caller). When a step fails nothing is left behind.
+    """
+    choose.check(backend)
+    check_dataplane(dataplane)
+    box: list[Running] = []
+
+    def running() -> Running:
+        return box[0]
+
+    def start() -> None:
+        cluster = choose.start(backend, name, manifests.IMAGE, manifests.PRELOAD, owner=os.getpid())
+        box.append(Running(cluster, Api(cluster.kubeconfig)))
+
+    def stop() -> None:
+        if box:
+            box[0].down()
+
+    def install_mesh() -> None:
+        cluster = running().cluster
+        cluster.provide_image(manifests.IMAGE)
+        options = manifests.Options(interception=cluster.interception, dataplane=dataplane)
+        install(running().api, manifests.crds())
+        wait_for_kinds(running().api)
+        install(running().api, manifests.mesh(options))
+        wait_for_deployments(running().api, SYSTEM, only=("mesh-control",))
+
+    def install_shop() -> None:
+        install(running().api, [*manifests.shop(), *manifests.visitors(), *manifests.shop_gateway()])
+        for namespace in (SYSTEM, "default", "visitors"):
+            wait_for_deployments(running().api, namespace)
+
+    times = steps.run(
+        [
+            steps.Step("start the cluster", start, stop),
+            steps.Step("install the mesh", install_mesh),
+            steps.Step("install the shop", install_shop),
+            steps.Step("serve the first page", lambda: first_page(running().gateway_url)),
+        ],
+        progress,
+    )
+    running().times = times
+    if owner is not None:
+        running().cluster.own(owner)
+    return running()
+
+
+def attach(name: str = DEFAULT_NAME) -> Running:
+    """The mesh of a cluster that already runs. Raises ClusterError when none does."""
+    cluster = choose.find(name)
+    return Running(cluster, Api(cluster.kubeconfig))
+
+
+def check_dataplane(dataplane: str) -> None:
+    """Raises ClusterError for a data plane this version cannot run."""
+    if dataplane != "python":
+        raise ClusterError(f'dataplane "{dataplane}": this version runs python sidecars only')
+
+
+def install(api: Api, objects: list[Object]) -> None:
+    """Apply objects in their order. Raises ApiError at the first that is refused."""
+    for obj in objects:
+        api.apply(obj)
+
+
+def wait_for_kinds(api: Api) -> None:
+    """Wait until the API serves every kind the mesh brings. Raises ClusterError after a minute."""
+    wanted = {crd["metadata"]["name"] for crd in manifests.crds()}
+
+    def established(have: dict[str, Object]) -> bool:
+        return all(_condition(have.get(name, {}), "Established") for name in wanted)
+
+    done = api.wait("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, established, 60.0)
+    if not done:
+        raise ClusterError("the API server did not establish the mesh's kinds within 60 s")
+
+
+def wait_for_deployments(api: Api, namespace: str, only: tuple[str, ...] = ()) -> None:
+    """Wait until the namespace's Deployments (or `only` these) are available.
+
+    Raises ClusterError that names the pod which is not ready and the reason Kubernetes gives for it.
+    """
+
+    def available(have: dict[str, Object]) -> bool:
+        return all(_condition(have.get(name, {}), "Available") for name in only or have)
+
+    if not api.wait("apps/v1", "Deployment", namespace, available, DEPLOYMENT_TIMEOUT):
+        raise ClusterError(f"{namespace}: {why_not_ready(api, namespace)} after {DEPLOYMENT_TIMEOUT:.0f} s")
+
+
+def why_not_ready(api: Api, namespace: str) -> str:
+    """One sentence on the first pod that is not ready, in Kubernetes' own words."""
+    for pod in api.list("v1", "Pod", namespace):
+        if _condition(pod, "Ready"):
+            continue
+        name = pod["metadata"]["name"]
+        for status in pod["status"].get("containerStatuses", []):
+            waiting = status.get("state", {}).get("waiting")
+            if waiting:
+                reason = f"{waiting.get('reason')}: {waiting.get('message', '')}"
+                return f"pod {name} waits: {reason}{_last_words(api, pod, status)}"
+            if not status.get("ready"):
+                return f"container {status['name']} of pod {name} is not ready{_last_words(api, pod, status)}"
+        return f"pod {name} is {pod['status'].get('phase', 'not scheduled')}"
+    return "a Deployment has no pod (see its events)"
+
+
+def _last_words(api: Api, pod: Object, status: Object) -> str:
+    """The last line a container logged (that of its last run, where this one has said nothing yet)."""
+    meta = pod["metadata"]
+    path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/log"
+    for previous in ("false", "true"):
+        query = {"container": status["name"], "tailLines": "1", "previous": previous}
+        answer = api.send("GET", path, query)
+        said = answer.body.decode(errors="replace").strip()
+        if answer.status == 200 and said:
+            return f"; it last said: {said}"
+    return ""
+
+
+def _condition(obj: Object, kind: str) -> bool:
+    conditions = obj.get("status", {}).get("conditions") or []
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
+
+
+def first_page(gateway_url: str, timeout: float = 30.0) -> None:
+    """Ask the gateway for the shop's page until it is served. Raises ClusterError with the last answer."""
+    last = poll(lambda: page_problem(gateway_url), timeout)
+    if last:
+        raise ClusterError(f"the shop is not served at {gateway_url}/productpage: {last}")
+
+
+def page_problem(gateway_url: str) -> str:
+    """Empty when the gateway serves a whole page, else what is wrong with the answer."""
+    try:
+        answer = PoolManager().request("GET", f"{gateway_url}/productpage", timeout=5.0, retries=False)
+    except HTTPError as error:
+        return str(error)
+    if answer.status != 200:
+        return f"HTTP {answer.status} {answer.data[:200].decode(errors='replace')}"
+    return ""
+
+
+def poll(problem: Callable[[], str], timeout: float, pause: float = 0.02) -> str:
+    """Ask until there is no problem or `timeout` seconds are over; the last problem (empty: none).
+
+    For what sends no event: a data plane that has just been given its routes.
+    """
+    deadline = time.monotonic() + timeout
+    while (last := problem()) and time.monotonic() < deadline:
+        time.sleep(pause)
+    return last

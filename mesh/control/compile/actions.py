@@ -1,0 +1,210 @@
+"""What is done with a request: a rule of a VirtualService as Envoy's Route."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2 as route
+from envoy.extensions.filters.common.fault.v3 import fault_pb2 as fault_common
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+
+from mesh.api.matching import HTTPMatchRequest
+from mesh.api.routing import GRPC_CODES, Destination, HTTPFaultInjection, HTTPRetry, Percent, is_status_code
+from mesh.api.virtual_service import Headers, HTTPRedirect, HTTPRoute, HTTPRouteDestination
+from mesh.control.compile import pb
+from mesh.control.compile.matches import route_match
+
+#: Gives the cluster name of a destination.
+ClusterOf = Callable[[Destination], str]
+
+FAULT_FILTER = "envoy.filters.http.fault"
+_DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+_REDIRECT_CODES = {
+    301: route.RedirectAction.MOVED_PERMANENTLY,
+    302: route.RedirectAction.FOUND,
+    303: route.RedirectAction.SEE_OTHER,
+    307: route.RedirectAction.TEMPORARY_REDIRECT,
+    308: route.RedirectAction.PERMANENT_REDIRECT,
+}
+
+
+def build_route(rule: HTTPRoute, match: HTTPMatchRequest | None, port: int, cluster_of: ClusterOf) -> Any:
+    """One route: one condition of a rule and all that the rule does."""
+    name = f"{rule.name}.{match.name}" if match and match.name else rule.name
+    result = route.Route(name=name, match=route_match(match))
+    authority = apply_headers(result, rule.headers)
+    if rule.redirect:
+        result.redirect.CopyFrom(_redirect(rule.redirect, port))
+    elif rule.direct_response:
+        result.direct_response.status = rule.direct_response.status
+        if rule.direct_response.body:
+            result.direct_response.body.inline_string = rule.direct_response.body.string
+    else:
+        _forward(result, rule, authority, cluster_of)
+    if rule.fault:
+        result.typed_per_filter_config[FAULT_FILTER].CopyFrom(pb.pack(_fault(rule.fault)))
+    return result
+
+
+def default_route(cluster: str) -> Any:
+    """Every request to this one cluster, with Istio's default retries and no time limit."""
+    result = route.Route(name="default", match=route.RouteMatch(prefix="/"))
+    result.route.cluster = cluster
+    result.route.timeout.CopyFrom(pb.duration(0))
+    result.route.retry_policy.CopyFrom(retry_policy(None))
+    return result
+
+
+def _forward(result: Any, rule: HTTPRoute, authority: str, cluster_of: ClusterOf) -> None:
+    action = result.route
+    action.timeout.CopyFrom(pb.duration(rule.timeout or 0))
+    if rule.rewrite:
+        if rule.rewrite.uri_regex_rewrite:
+            action.regex_rewrite.pattern.regex = rule.rewrite.uri_regex_rewrite.match
+            action.regex_rewrite.substitution = rule.rewrite.uri_regex_rewrite.rewrite
+        elif rule.rewrite.uri:
+            action.prefix_rewrite = rule.rewrite.uri
+        authority = rule.rewrite.authority or authority
+    if authority:
+        action.host_rewrite_literal = authority
+    _mirror(action, rule, cluster_of)
+    if len(rule.route) == 1:
+        _only_destination(result, rule.route[0], cluster_of)
+    else:
+        _weighted(action, rule, cluster_of)
+    policy = retry_policy(rule.retries)
+    if policy is not None:
+        action.retry_policy.CopyFrom(policy)
+
+
+def _only_destination(result: Any, target: HTTPRouteDestination, cluster_of: ClusterOf) -> None:
+    """The only destination gets everything, whatever weight it states."""
+    result.route.cluster = cluster_of(target.destination)
+    authority = apply_headers(result, target.headers)
+    if authority and not result.route.host_rewrite_literal:
+        result.route.host_rewrite_literal = authority
+
+
+def _weighted(action: Any, rule: HTTPRoute, cluster_of: ClusterOf) -> None:
+    for target in rule.route:
+        if not target.weight:
+            continue
+        share = action.weighted_clusters.clusters.add(
+            name=cluster_of(target.destination), weight=pb.uint32(target.weight)
+        )
+        authority = apply_headers(share, target.headers)
+        if authority:
+            share.host_rewrite_literal = authority
+
+
+def _mirror(action: Any, rule: HTTPRoute, cluster_of: ClusterOf) -> None:
+    wanted: list[tuple[Destination, Percent | None]] = [(m.destination, m.percentage) for m in rule.mirrors]
+    if rule.mirror:
+        wanted.append((rule.mirror, rule.mirror_percentage))
+    for destination, percentage in wanted:
+        share = percentage.value if percentage else 100.0
+        if share > 0:
+            policy = action.request_mirror_policies.add(cluster=cluster_of(destination))
+            policy.runtime_fraction.default_value.CopyFrom(pb.fraction(share))
+            policy.trace_sampled.value = False
+
+
+def apply_headers(target: Any, headers: Headers | None) -> str:
+    """Put header changes on a route or on a weighted cluster; gives the new authority, if one is set."""
+    if headers is None:
+        return ""
+    authority = ""
+    if request := headers.request:
+        target.request_headers_to_add.extend(_options(request.set, overwrite=True))
+        target.request_headers_to_add.extend(_options(request.add, overwrite=False))
+        target.request_headers_to_remove.extend(request.remove)
+        named = {name.lower(): value for name, value in (request.add | request.set).items()}
+        authority = named.get(":authority") or named.get("host") or ""
+    if response := headers.response:
+        target.response_headers_to_add.extend(_options(response.set, overwrite=True))
+        target.response_headers_to_add.extend(_options(response.add, overwrite=False))
+        target.response_headers_to_remove.extend(response.remove)
+    return authority
+
+
+def _options(headers: Mapping[str, str], *, overwrite: bool) -> list[Any]:
+    kinds = base_pb2.HeaderValueOption
+    action = kinds.OVERWRITE_IF_EXISTS_OR_ADD if overwrite else kinds.APPEND_IF_EXISTS_OR_ADD
+    return [
+        kinds(header=base_pb2.HeaderValue(key=name, value=value), append_action=action)
+        for name, value in sorted(headers.items())
+        if name.lower() not in ("host", ":authority")
+    ]
+
+
+def retry_policy(retries: HTTPRetry | None) -> Any | None:
+    """Istio's retries: two by default, on another host, only where the request cannot have been processed."""
+    if retries is not None and retries.attempts == 0:
+        return None
+    policy = route.RetryPolicy(
+        num_retries=pb.uint32(retries.attempts if retries else 2),
+        retry_on=_DEFAULT_RETRY_ON,
+        host_selection_retry_max_attempts=5,
+    )
+    if retries is None or retries.retry_ignore_previous_hosts is not False:
+        policy.retry_host_predicate.add(
+            name="envoy.retry_host_predicates.previous_hosts",
+            typed_config=pb.pack(previous_hosts_pb2.PreviousHostsPredicate()),
+        )
+    if retries is not None:
+        _apply_retry_settings(policy, retries)
+    return policy
+
+
+def _apply_retry_settings(policy: Any, retries: HTTPRetry) -> None:
+    if retries.conditions:
+        codes = [condition for condition in retries.conditions if is_status_code(condition)]
+        words = [condition for condition in retries.conditions if not is_status_code(condition)]
+        if codes and "retriable-status-codes" not in words:
+            words.append("retriable-status-codes")
+        policy.retry_on = ",".join(words)
+        policy.retriable_status_codes.extend(int(code) for code in codes)
+    if retries.per_try_timeout:
+        policy.per_try_timeout.CopyFrom(pb.duration(retries.per_try_timeout))
+    if retries.backoff:
+        policy.retry_back_off.base_interval.CopyFrom(pb.duration(retries.backoff))
+
+
+def _redirect(redirect: HTTPRedirect, port: int) -> Any:
+    action = route.RedirectAction(
+        host_redirect=redirect.authority, response_code=_REDIRECT_CODES[redirect.redirect_code]
+    )
+    if redirect.prefix_rewrite:
+        action.prefix_rewrite = redirect.prefix_rewrite
+    else:
+        action.path_redirect = redirect.uri
+    if redirect.scheme:
+        action.scheme_redirect = redirect.scheme
+    wanted = redirect.port or (port if redirect.derive_port == "FROM_REQUEST_PORT" else 0)
+    # The default port of a scheme is not written into a URL.
+    if wanted != (443 if redirect.scheme == "https" else 80):
+        action.port_redirect = wanted
+    return action
+
+
+def _fault(fault: HTTPFaultInjection) -> Any:
+    """Without a percentage nothing is delayed or aborted (as in Istio)."""
+    result = fault_pb2.HTTPFault()
+    if fault.delay:
+        percent = fault.delay.percentage.value if fault.delay.percentage else 0.0
+        result.delay.CopyFrom(
+            fault_common.FaultDelay(
+                fixed_delay=pb.duration(fault.delay.fixed_delay), percentage=pb.fraction(percent)
+            )
+        )
+    if fault.abort:
+        percent = fault.abort.percentage.value if fault.abort.percentage else 0.0
+        result.abort.percentage.CopyFrom(pb.fraction(percent))
+        if fault.abort.http_status is not None:
+            result.abort.http_status = fault.abort.http_status
+        elif fault.abort.grpc_status is not None:
+            result.abort.grpc_status = GRPC_CODES.index(fault.abort.grpc_status)
+    return result

@@ -1,0 +1,99 @@
+"""The HTTP connection manager: what every HTTP listener has in common, and where its kinds differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from envoy.config.core.v3 import protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
+from mesh.control.compile import access_log, pb
+from mesh.control.compile.actions import FAULT_FILTER
+from mesh.control.world import MeshConfig
+
+Side = Literal["inbound", "outbound", "gateway"]
+
+_HCM = "envoy.filters.network.http_connection_manager"
+_RBAC_PREFIX = "istio_rbac_"
+
+
+def network_filter(
+    mesh: MeshConfig,
+    side: Side,
+    stat_prefix: str,
+    *,
+    rds: str = "",
+    routes: Any = None,
+    rules: Sequence[Any] = (),
+) -> Any:
+    """The connection manager as a listener's filter; routes either inline or by RDS name."""
+    manager = hcm.HttpConnectionManager(
+        stat_prefix=stat_prefix,
+        server_name="istio-envoy",
+        http_filters=_filters(side, rules),
+        access_log=access_log.http(mesh, side),
+        use_remote_address=pb.boolean(side == "gateway"),
+        normalize_path=pb.boolean(True),
+        stream_idle_timeout=pb.duration(0),
+        http_protocol_options=protocol_pb2.Http1ProtocolOptions(allow_absolute_url=pb.boolean(True)),
+        # The app's own Server header is worth more to the reader than ours.
+        server_header_transformation=hcm.HttpConnectionManager.PASS_THROUGH,
+    )
+    _client_certificate(manager, side)
+    if rds:
+        manager.rds.CopyFrom(hcm.Rds(config_source=pb.ads(), route_config_name=rds))
+    else:
+        manager.route_config.CopyFrom(routes)
+    return listener_components_pb2.Filter(name=_HCM, typed_config=pb.pack(manager))
+
+
+def _client_certificate(manager: Any, side: Side) -> None:
+    """x-forwarded-client-cert: inbound tells the app who called, the edge lets nobody claim it."""
+    if side == "inbound":
+        manager.forward_client_cert_details = hcm.HttpConnectionManager.APPEND_FORWARD
+        details = manager.set_current_client_cert_details
+        details.subject.value = True
+        details.uri = True
+        details.dns = True
+    elif side == "gateway":
+        manager.forward_client_cert_details = hcm.HttpConnectionManager.SANITIZE_SET
+
+
+def _filters(side: Side, rules: Sequence[Any]) -> list[Any]:
+    """In order: may this request pass (inbound), shall it fail on purpose (outbound), then where to."""
+    filters = [
+        _filter("envoy.filters.http.rbac", http_rbac.RBAC(rules=rule, rules_stat_prefix=_RBAC_PREFIX))
+        for rule in rules
+    ]
+    if side != "inbound":
+        filters.append(_filter(FAULT_FILTER, fault_pb2.HTTPFault()))
+    return [*filters, _filter("envoy.filters.http.router", router_pb2.Router())]
+
+
+def _filter(name: str, config: Any) -> Any:
+    return hcm.HttpFilter(name=name, typed_config=pb.pack(config))
+
+
+def tcp_filters(mesh: MeshConfig, side: Side, cluster: str, rules: Sequence[Any] = ()) -> list[Any]:
+    """For connections that are not HTTP: may this peer connect, then bytes both ways."""
+    filters = [
+        listener_components_pb2.Filter(
+            name="envoy.filters.network.rbac",
+            typed_config=pb.pack(tcp_rbac.RBAC(rules=rule, stat_prefix=_RBAC_PREFIX)),
+        )
+        for rule in rules
+    ]
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=cluster, cluster=cluster, access_log=access_log.tcp(mesh, side)
+    )
+    return [
+        *filters,
+        listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=pb.pack(proxy)),
+    ]

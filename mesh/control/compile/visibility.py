@@ -1,0 +1,155 @@
+"""Who sees what: services and rules are visible in namespaces by exportTo, and the nearest rule wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from mesh.api.destination_rule import DestinationRuleSpec, Subset, TrafficPolicy
+from mesh.api.objects import ConfigObject
+from mesh.api.virtual_service import VirtualServiceSpec
+from mesh.control.compile.naming import most_specific, resolve
+from mesh.control.world import Labels, Service, World
+
+DestinationRule = ConfigObject[DestinationRuleSpec]
+VirtualService = ConfigObject[VirtualServiceSpec]
+
+
+def exported(export_to: Sequence[str], own_namespace: str, client_namespace: str) -> bool:
+    """May `client_namespace` see an object of `own_namespace`? Nothing said means everybody."""
+    if not export_to or "*" in export_to:
+        return True
+    if client_namespace == own_namespace and "." in export_to:
+        return True
+    return client_namespace in export_to
+
+
+def services_for(world: World, namespace: str) -> tuple[Service, ...]:
+    """The services a proxy of this namespace may call, sorted; without ExternalName services (no endpoints)."""
+
+    def build() -> tuple[Service, ...]:
+        seen = (
+            service
+            for _, service in sorted(world.services.items())
+            if service.type != "ExternalName" and exported(service.export_to, service.namespace, namespace)
+        )
+        return tuple(seen)
+
+    return world.memo.get(("services", namespace), (world.services,), build)
+
+
+def services_selecting(world: World, namespace: str, labels: Labels) -> list[Service]:
+    """The services of a namespace whose selector fits these pod labels, by name.
+
+    A thousand proxies ask this of a thousand services: so services are found by the first label they ask for.
+    """
+    services = world.services
+
+    def build() -> dict[tuple[str, str, str], list[Service]]:
+        index: dict[tuple[str, str, str], list[Service]] = {}
+        for service in services.values():
+            if service.selector:
+                key, value = min(service.selector.items())
+                index.setdefault((service.namespace, key, value), []).append(service)
+        return index
+
+    index = world.memo.get("services by selector", (services,), build)
+    candidates = (s for key, value in labels.items() for s in index.get((namespace, key, value), ()))
+    return sorted((s for s in candidates if fits(s.selector, labels)), key=lambda service: service.name)
+
+
+def fits(selector: Mapping[str, str], labels: Labels) -> bool:
+    """Do the labels have everything the selector asks for?"""
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+def virtual_services_for(world: World, namespace: str) -> tuple[VirtualService, ...]:
+    """The VirtualServices a proxy of this namespace obeys, oldest first."""
+    listed = world.virtual_services
+
+    def build() -> tuple[VirtualService, ...]:
+        return tuple(vs for vs in listed if exported(vs.spec.export_to, vs.namespace, namespace))
+
+    return world.memo.get(("virtual services", namespace), (listed,), build)
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRule:
+    """What all DestinationRules of one namespace say about one host: the oldest policy, all subsets."""
+
+    sources: tuple[DestinationRule, ...]
+    traffic_policy: TrafficPolicy | None
+    subsets: Mapping[str, Subset]
+
+
+def destination_rule_for(world: World, client_namespace: str, service: Service) -> MergedRule | None:
+    """The rule that holds when a proxy of `client_namespace` calls `service`.
+
+    Istio looks in the client's namespace, then in the service's, then in the root namespace; the first that
+    has a rule for the host decides, there the most specific host, and rules for the same host are merged.
+    """
+    index = _rule_index(world)
+    for namespace in dict.fromkeys((client_namespace, service.namespace, world.mesh.root_namespace)):
+        known = index.get(namespace)
+        if known is None:
+            continue
+        visible = {
+            host: rules
+            for host in known.candidates(service.hostname)
+            if (rules := _visible(known.by_host[host], namespace, client_namespace))
+        }
+        if (host := most_specific(visible, service.hostname)) is not None:
+            return _merge(world, visible[host])
+    return None
+
+
+@dataclass(slots=True)
+class _Rules:
+    """The DestinationRules of one namespace by full host name; hosts with a wildcard (few) are also listed apart."""
+
+    by_host: dict[str, tuple[DestinationRule, ...]]
+    wildcards: list[str]
+
+    def candidates(self, hostname: str) -> Iterator[str]:
+        if hostname in self.by_host:
+            yield hostname
+        yield from self.wildcards
+
+    def add(self, host: str, rule: DestinationRule) -> None:
+        if host.startswith("*") and host not in self.by_host:
+            self.wildcards.append(host)
+        self.by_host[host] = (*self.by_host.get(host, ()), rule)
+
+
+def _visible(
+    rules: tuple[DestinationRule, ...], namespace: str, client_namespace: str
+) -> tuple[DestinationRule, ...]:
+    return tuple(rule for rule in rules if exported(rule.spec.export_to, namespace, client_namespace))
+
+
+def _rule_index(world: World) -> Mapping[str, _Rules]:
+    """DestinationRules by their namespace."""
+    listed = world.destination_rules
+
+    def build() -> Mapping[str, _Rules]:
+        index: dict[str, _Rules] = {}
+        for rule in listed:
+            host = resolve(rule.spec.host, rule.namespace, world.mesh.cluster_domain)
+            index.setdefault(rule.namespace, _Rules({}, [])).add(host, rule)
+        return MappingProxyType(index)
+
+    return world.memo.get("rule index", (listed, world.mesh), build)
+
+
+def _merge(world: World, rules: tuple[DestinationRule, ...]) -> MergedRule:
+    def build() -> MergedRule:
+        subsets: dict[str, Subset] = {}
+        for rule in rules:
+            for subset in rule.spec.subsets:
+                subsets.setdefault(subset.name, subset)
+        policies = (rule.spec.traffic_policy for rule in rules if rule.spec.traffic_policy)
+        return MergedRule(rules, next(policies, None), MappingProxyType(subsets))
+
+    key = ("merged rule", *((rule.namespace, rule.name) for rule in rules))
+    return world.memo.get(key, rules, build)
