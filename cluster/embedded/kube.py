@@ -90,8 +90,9 @@ class ApiError(Exception):
 class Api:
     """One connection pool to one API server. Use as an async context manager."""
 
-    def __init__(self, server: str, context: ssl.SSLContext, token: str = "") -> None:
+    def __init__(self, server: str, context: ssl.SSLContext, token: str = "", root_ca: str = "") -> None:
         self.server = server.rstrip("/")
+        self.root_ca = root_ca
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers["User-Agent"] = "embedded-node"
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
@@ -122,7 +123,7 @@ class Api:
                 pair.touch(mode=0o600)
                 pair.write_bytes(certificate + b"\n" + key)
                 tls.load_cert_chain(pair)
-        return cls(cluster["server"], tls, user.get("token", ""))
+        return cls(cluster["server"], tls, user.get("token", ""), authority.decode())
 
     async def request(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json", **query: str

@@ -17,7 +17,11 @@ import aiohttp
 from cluster.embedded.controllers.base import Controller
 from cluster.embedded.controllers.deployment import DeploymentController
 from cluster.embedded.controllers.endpointslice import EndpointSliceController
+from cluster.embedded.controllers.garbage import GarbageCollector
+from cluster.embedded.controllers.job import JobController
+from cluster.embedded.controllers.namespace import NamespaceController
 from cluster.embedded.controllers.replicaset import ReplicaSetController
+from cluster.embedded.controllers.serviceaccount import ServiceAccountController
 from cluster.embedded.events import Recorder
 from cluster.embedded.hosts import Hosts
 from cluster.embedded.informer import Informers
@@ -28,7 +32,11 @@ from cluster.embedded.kubeproxy import KubeProxy
 from cluster.embedded.scheduler import Scheduler
 from cluster.embedded.slots import Slot
 
-CONTROLLERS: list[type[Controller]] = [
+CONTROLLERS: list[type[Controller] | type[GarbageCollector]] = [
+    NamespaceController,
+    ServiceAccountController,
+    GarbageCollector,
+    JobController,
     DeploymentController,
     ReplicaSetController,
     EndpointSliceController,

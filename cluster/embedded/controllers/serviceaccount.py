@@ -19,9 +19,8 @@ class ServiceAccountController(Controller):
     resource = NAMESPACES
     component = "serviceaccount-controller"
 
-    def __init__(self, informers: Informers, recorder: Recorder, root_ca: str) -> None:
+    def __init__(self, informers: Informers, recorder: Recorder) -> None:
         super().__init__(informers, recorder)
-        self._root_ca = root_ca
         self._accounts = informers.of(SERVICEACCOUNTS)
         self._configmaps = informers.of(CONFIGMAPS)
         for informer in (self._accounts, self._configmaps):
@@ -39,7 +38,7 @@ class ServiceAccountController(Controller):
         if self._accounts.get(namespace, "default") is None:
             await self._create(SERVICEACCOUNTS, namespace, {"metadata": {"name": "default"}})
         if self._configmaps.get(namespace, ROOT_CA) is None:
-            body = {"metadata": {"name": ROOT_CA}, "data": {"ca.crt": self._root_ca}}
+            body = {"metadata": {"name": ROOT_CA}, "data": {"ca.crt": self.api.root_ca}}
             await self._create(CONFIGMAPS, namespace, body)
         return None
 

@@ -87,9 +87,10 @@ def same(directory: Path, files: Payload) -> bool:
     data = directory / "..data"
     if not data.exists():
         return False
-    present = {str(p.relative_to(data)): p.read_bytes() for p in data.resolve().rglob("*") if p.is_file()}
+    version = data.resolve()
+    present = {str(p.relative_to(version)): p.read_bytes() for p in version.rglob("*") if p.is_file()}
     resolved = {str(Path(name)): file.content for name, file in files.items()}
-    return {str(Path(name)): content for name, content in present.items()} == resolved
+    return present == resolved
 
 
 def write(directory: Path, files: Payload) -> None:
