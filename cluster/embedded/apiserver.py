@@ -20,7 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
-from cluster.embedded import auth, certificates, discovery, logs, paths
+from cluster.embedded import auth, certificates, discovery, logs, paths, tables
 from cluster.embedded.addresses import Allocator
 from cluster.embedded.admission import Admission
 from cluster.embedded.auth import ANONYMOUS, Tokens, User
@@ -30,6 +30,7 @@ from cluster.embedded.certificates import Credentials
 from cluster.embedded.crds import Definitions
 from cluster.embedded.delete import Deleter
 from cluster.embedded.kinds import Registry
+from cluster.embedded.openapi import OpenApi
 from cluster.embedded.paths import Target
 from cluster.embedded.rbac import Ask, Authorizer
 from cluster.embedded.serviceproxy import Proxy
@@ -78,6 +79,7 @@ class ApiServer:
         self.tokens = Tokens(self.store, self.credentials.admin_token)
         self.authorizer = Authorizer(self.store)
         self.webhooks = Webhooks(self.store)
+        self.openapi = OpenApi(self.registry)
         self.proxy = Proxy(self.store)
         admission = Admission(self.store, self.webhooks)
         bootstrap = Bootstrap(self.store, self.registry, self.credentials.ca_file.read_text())
@@ -109,7 +111,7 @@ class ApiServer:
         target = paths.read(request.method, request.rel_url.raw_path, request.query)
         if not target.resource:
             self.authorizer.check(user, Ask(target.verb, path=target.path))
-            return self._outside(target)
+            return await self._outside(target)
         kind = self.registry.get(target.group, target.version, target.resource)
         self._check_scope(kind.namespaced, target)
         if target.subresource and target.subresource not in kind.subresources:
@@ -142,7 +144,7 @@ class ApiServer:
             )
 
     async def _serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        wish = None
+        wish = tables.read_wish(request.headers.get("Accept", ""), request.query.get("includeObject", ""))
         if call.target.subresource == "log":
             return await _stream(
                 request, logs.open_log(self.store, self.options.state_dir, call), "text/plain"
@@ -170,7 +172,7 @@ class ApiServer:
             return ANONYMOUS
         return self.tokens.user(auth.bearer(header))[0]
 
-    def _outside(self, target: Target) -> web.Response:
+    async def _outside(self, target: Target) -> web.Response:
         """Paths that are no resource: health, version, discovery."""
         if target.verb not in ("get", "head"):
             raise method_not_supported(target.verb)
@@ -190,6 +192,14 @@ class ApiServer:
                 document = discovery.group(self.registry, name)
             case ["apis", name, version]:
                 document = discovery.resources(self.registry, name, version)
+            case ["openapi", "v2"]:
+                return _json(200, await asyncio.to_thread(self.openapi.swagger))
+            case ["openapi", "v3"]:
+                document = self.openapi.index()
+            case ["openapi", "v3", "api", version]:
+                return _json(200, await asyncio.to_thread(self.openapi.document, "", version))
+            case ["openapi", "v3", "apis", name, version]:
+                return _json(200, await asyncio.to_thread(self.openapi.document, name, version))
             case ["openid", "v1", "jwks"]:
                 document = self.tokens.jwks()
             case [".well-known", "openid-configuration"]:

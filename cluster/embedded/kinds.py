@@ -56,11 +56,16 @@ class Kind:
     def list_name(self) -> str:
         return self.list_kind or self.kind + "List"
 
+    @property
+    def model_name(self) -> str:
+        """The class of the Python client that describes a built-in kind."""
+        return self.model or "V1" + self.kind
+
     @cached_property
     def body(self) -> Object:
         """The schema of the object as a whole, metadata included."""
         if not self.custom:
-            return models.resolve(models.ref(self.model or "V1" + self.kind))
+            return models.resolve(models.ref(self.model_name))
         schema = dict(self.schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True})
         properties = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}}
         properties |= {"metadata": models.ref("V1ObjectMeta")}

@@ -262,3 +262,8 @@ def describe(model: str) -> tuple[str, dict[str, str]]:
     for attribute, text in re.findall(r'^    (\w+): .*description=("(?:[^"\\]|\\.)*")', source, re.MULTILINE):
         fields[names.get(attribute, attribute)] = ast.literal_eval(text)
     return (about[1] if about else ""), fields
+
+
+def model_of(name: str) -> str:
+    """The client's class behind a component's name."""
+    return _MODELS[name]

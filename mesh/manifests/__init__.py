@@ -39,10 +39,11 @@ SHOP = (
 """The shop's Deployments as (service, version), Bookinfo's."""
 
 PRELOAD = (
-    "mesh.control",
+    "mesh.control.app",
     "mesh.proxy",
     "mesh.telemetry",
-    "mesh.shop",
+    "mesh.shop.__main__",
+    "mesh.shop.visitors",
 )
 """Modules worth importing before pods are forked: then they are imported once and their memory is shared."""
 
