@@ -90,6 +90,8 @@ class HTTPMatchRequest(Model):
                 elif not match.is_presence:
                     yield from _needs_value(match, f"{field}[{header}]")
         for query, match in self.query_params.items():
+            if not query:
+                yield Problem("queryParams", "has an empty name")
             if not match.is_presence and match.prefix == "":
                 yield Problem(f"queryParams[{query}].prefix", "must not be empty")
         if wrong := labels_problem(self.source_labels):

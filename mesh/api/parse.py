@@ -30,14 +30,13 @@ def parse(obj: Any) -> ConfigObject[Any]:
     if not isinstance(obj, Mapping):
         raise Invalid([Problem("", f"an object must be a mapping, not {_describe(obj)}")])
     kind = _kind_of(obj)
-    problems = list(_envelope_problems(obj))
-    spec: Model | None = None
+    problems = [*_envelope_problems(obj), *_unreadable_text(obj.get("spec"), "spec")]
+    if problems:
+        raise Invalid(problems, _title(kind, obj))
     try:
         spec = parse_spec(kind, obj.get("spec", {}))
     except Invalid as invalid:
-        problems.extend(invalid.problems)
-    if problems or spec is None:
-        raise Invalid(problems, _title(kind, obj))
+        raise Invalid(invalid.problems, _title(kind, obj)) from None
     return _config_object(kind, obj, spec)
 
 
@@ -96,6 +95,22 @@ def _envelope_problems(obj: Mapping[str, Any]) -> Iterator[Problem]:
     for field in ("labels", "annotations"):
         if not isinstance(metadata.get(field) or {}, Mapping):
             yield Problem(f"metadata.{field}", "must be a mapping")
+
+
+def _unreadable_text(value: Any, path: str) -> Iterator[Problem]:
+    """JSON can hold half of a character (a lone surrogate), which nothing can be made of that goes on a wire."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            yield Problem(path, "is not valid Unicode text")
+    elif isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _unreadable_text(str(key), path)
+            yield from _unreadable_text(below, f"{path}.{key}".encode(errors="replace").decode())
+    elif isinstance(value, list | tuple):
+        for index, below in enumerate(value):
+            yield from _unreadable_text(below, f"{path}[{index}]")
 
 
 def _config_object(kind: Kind, obj: Mapping[str, Any], spec: Model) -> ConfigObject[Any]:

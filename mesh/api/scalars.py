@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, Strict, StringCons
 _UNIT_MS = {"h": 3_600_000.0, "m": 60_000.0, "s": 1_000.0, "ms": 1.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|h|m|s))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_LONGEST_MS = 315_576_000_000 * 1000  # ten thousand years: the limit of protobuf's Duration
+_LONGEST_MS = 290 * 365 * 24 * 3_600_000.0  # Envoy counts nanoseconds in 63 bits
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -31,7 +31,7 @@ def parse_duration(value: Any) -> timedelta:
         raise ValueError(f"must be a duration such as 2s, 100ms or 1h30m, not {value!r}")
     milliseconds = sum(float(number) * _UNIT_MS[unit] for number, unit in _DURATION_PART.findall(value))
     if milliseconds > _LONGEST_MS:
-        raise ValueError(f"must be shorter than ten thousand years, not {value!r}")
+        raise ValueError(f"must be shorter than 290 years, not {value!r}")
     if milliseconds < 1:
         raise ValueError(f"must be at least 1ms, not {value!r}")
     if abs(milliseconds - round(milliseconds)) > 1e-6:
@@ -112,6 +112,21 @@ def header_problem(name: str) -> str | None:
     if not _HEADER_NAME.fullmatch(name):
         return f"{name!r} is not the name of an HTTP header"
     return None
+
+
+def header_value_problem(value: str) -> str | None:
+    """Why this cannot be the value of a header that the proxy writes, or None.
+
+    In Envoy `%` begins a variable such as %REQ(NAME)%, and %% is a percent sign.
+    """
+    if "%" in value.replace("%%", ""):
+        return "has a % that begins a variable, which is not supported yet; write %% for a percent sign"
+    return line_problem(value)
+
+
+def line_problem(value: str) -> str | None:
+    """Why this text cannot stand in the head of an HTTP message, or None. RFC 9110 section 5.5."""
+    return "cannot hold a line break" if any(character in value for character in "\r\n\0") else None
 
 
 def labels_problem(labels: dict[str, str]) -> str | None:

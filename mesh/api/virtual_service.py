@@ -18,8 +18,10 @@ from mesh.api.scalars import (
     PortNumber,
     check_regex,
     header_problem,
+    header_value_problem,
     host_problem,
     is_dns_label,
+    line_problem,
 )
 
 MESH = "mesh"  # the name that stands for all sidecars in `gateways`
@@ -42,13 +44,19 @@ class HeaderOperations(Model):
                     yield Problem(field, "the host header cannot be removed")
         for field, values in (("set", self.set), ("add", self.add)):
             for name, value in values.items():
-                if any(character in value for character in "\r\n\0"):
-                    yield Problem(f"{field}[{name}]", "a header value cannot hold a line break")
+                if wrong := header_value_problem(value):
+                    yield Problem(f"{field}[{name}]", wrong)
 
 
 class Headers(Model):
     request: HeaderOperations | None = None
     response: HeaderOperations | None = None
+
+    def check(self) -> Iterator[Problem]:
+        for field in ("set", "add"):
+            for name in getattr(self.response, field, {}):
+                if name.lower() in ("host", ":authority"):
+                    yield Problem(f"response.{field}[{name}]", "a response has no such header")
 
 
 class HTTPRouteDestination(Model):
@@ -86,6 +94,9 @@ class HTTPRewrite(Model):
     def check(self) -> Iterator[Problem]:
         if self.uri and self.uri_regex_rewrite:
             yield Problem("", "cannot have both uri and uriRegexRewrite")
+        for name in ("uri", "authority"):
+            if wrong := line_problem(getattr(self, name)):
+                yield Problem(name, wrong)
         if not (self.uri or self.authority or self.uri_regex_rewrite):
             yield Problem("", "needs a uri, an authority or a uriRegexRewrite")
 
@@ -102,6 +113,13 @@ class HTTPRedirect(Model):
     def check(self) -> Iterator[Problem]:
         if self.uri and self.prefix_rewrite:
             yield Problem("", "cannot have both uri and prefixRewrite")
+        for name, value in (
+            ("uri", self.uri),
+            ("authority", self.authority),
+            ("prefixRewrite", self.prefix_rewrite),
+        ):
+            if wrong := line_problem(value):
+                yield Problem(name, wrong)
         if self.port is not None and self.derive_port is not None:
             yield Problem("", "cannot have both port and derivePort")
         named = (self.uri, self.prefix_rewrite, self.authority, self.scheme, self.port, self.derive_port)

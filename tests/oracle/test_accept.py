@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
+from mesh.api import parse
 from mesh.control.compile import LISTENER, compile
 from mesh.control.world import MeshConfig, Proxy, World
 from tests.oracle.ads import Ads, RunningEnvoy, running_envoy
 from tests.oracle.certificates import issue
-from tests.worlds import SAMPLES, bookinfo, gateway, objects, sample, sidecar
+from tests.strategies import virtual_services
+from tests.worlds import SAMPLES, bookinfo, by_kind, gateway, objects, sample, sidecar
 
 #: Loopback addresses of this run alone.
 _ADDRESSES = f"127.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
@@ -218,3 +224,25 @@ async def test_envoy_accepts_what_a_sidecar_gets(sidecar_proxy: Proxy) -> None:
 
 async def test_envoy_accepts_what_a_gateway_gets() -> None:
     await _accepts_all(gateway(bookinfo(first_octets=_ADDRESSES)))
+
+
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=(Phase.generate,)
+)
+@given(st.lists(virtual_services(), min_size=12, max_size=20))
+def test_envoy_accepts_whatever_we_accept(documents: list[dict[str, Any]]) -> None:
+    """What passes our validation is never refused by the data plane: each document is one more push."""
+
+    async def push_all() -> None:
+        world = bookinfo(*sample("destination-rule-all"), first_octets=_ADDRESSES)
+        proxy = sidecar(world=world)
+        ads = Ads(*issue("spiffe://cluster.local/ns/default/sa/x"))
+        async with running_envoy(proxy, ads):
+            for document in documents:
+                await ads.serve(compile(world.evolve(config=by_kind((parse(document),))), proxy))
+                try:
+                    await ads.accepted()
+                except AssertionError as error:
+                    raise AssertionError(f"{error}\n{json.dumps(document)}") from None
+
+    asyncio.run(push_all())
