@@ -43,13 +43,13 @@ class Seen:
     seconds: float
 
     @classmethod
-    def of(cls, window: Window, by: tuple[str, ...]) -> Seen:
-        """Everything in a window of telemetry."""
+    def of(cls, window: Window, by: tuple[str, ...], seconds: float) -> Seen:
+        """Everything in a window of telemetry that covers `seconds`."""
         sums: dict[tuple[str, ...], int] = {}
         for line in window.series:
             key = tuple(line.labels.get(label) or UNKNOWN for label in by)
             sums[key] = sums.get(key, 0) + line.total
-        return cls(by, {k: n for k, n in sorted(sums.items()) if n}, window.now - window.start)
+        return cls(by, {k: n for k, n in sorted(sums.items()) if n}, seconds)
 
     @property
     def total(self) -> int:

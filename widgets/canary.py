@@ -6,9 +6,10 @@ observed since the weights last changed (bar), with the interval of shares that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
+from threading import get_ident
 from typing import Any
 
 import plotly.graph_objects as go
@@ -175,83 +176,100 @@ class Canary:
         self._mesh = mesh
         self._query = query
         self._host, self._stable, self._canary, self._namespace = host, stable, canary, namespace
-        self._intended: dict[str, float] = {}
-        self._since: float | None = None
-        self._fresh = True
-        self._follows = False
-        self._feed = Feed(query, self._show, self._fail)
-        self._chart = draw.live(figure(Data({}, series.empty(query))))
-        self._trouble = HTML()
-        self.slider = IntSlider(
-            description=f"{host} {canary} gets",
-            readout_format="d",
-            min=0,
-            max=100,
-            style={"description_width": "initial"},
-            layout={"width": "96%"},
-        )
-        self.slider.observe(self._moved, "value")
-        self.box = draw.box(self.slider, self._chart, self._trouble)
+        self._view: View | None = None
+        self._feed: Feed | None = None
+        service = self._service()
+        self._intended = split.intended(service)
+        self._since = split.changed_at(service)
 
     # --- told ----------------------------------------------------------------------------------------------
 
     def set(self, percent: int) -> None:
         """Give the canary `percent` of the requests: what the slider does. Raises ApiError when refused."""
-        service = self._service()
         weights = {self._stable: 100 - percent, self._canary: percent}
-        self._mesh.api.apply(split.with_weights(service, self._host, weights, self._namespace))
-        self._learn(split.intended(self._service()))
+        self._mesh.api.apply(split.with_weights(self._service(), self._host, weights, self._namespace))
 
-    def _moved(self, change: Mapping[str, Any]) -> None:
-        if not self._follows:
-            percent = int(change["new"])
-            self._mesh.live.soon(self, lambda: self.set(percent))
+    def _moved(self, percent: int) -> None:
+        self._mesh.live.soon(self, lambda: self.set(percent))
 
     def _service(self) -> dict[str, Any] | None:
         return self._mesh.api.get(split.API_VERSION, "VirtualService", self._host, self._namespace)
 
-    def _learn(self, intended: dict[str, float]) -> None:
-        if intended != self._intended:
-            self._intended, self._fresh = intended, True
-
     # --- seen ----------------------------------------------------------------------------------------------
 
     def data(self, window: Window) -> Data:
-        """What there is to show, once telemetry gave `window`."""
-        if self._fresh:
-            self._since, self._fresh = window.now + REACH, False
-        return Data(dict(self._intended), window, self._since)
+        """What there is to show when telemetry gave `window`; counting begins anew when the weights changed.
+
+        Raises ApiError.
+        """
+        intended = split.intended(self._service())
+        if intended != self._intended:
+            self._intended, self._since = intended, window.now + REACH
+        return Data(self._intended, window, self._since)
 
     def figure(self) -> go.Figure:
         """The figure of this moment. Raises LabError when telemetry gives no answer."""
-        self._learn(split.intended(self._service()))
-        return figure(Data(self._intended, self._mesh.ask(self._query), self._since))
+        return figure(self.data(self._mesh.ask(self._query)))
 
     def close(self) -> None:
         """Stop following the traffic; the chart stays as it is."""
-        self._mesh.live.leave(self._feed)
+        if self._feed:
+            self._mesh.live.leave(self._feed)
 
     def _ipython_display_(self) -> None:
-        if has_person():
+        if not has_person():
+            data = self.data(self._mesh.ask(self._query))
+            draw.show_static(figure(data), sentence(data, self._canary))
+            return
+        if self._view is None:
+            label = f"{self._host} {self._canary} gets"
+            self._view = View(label, figure(Data({}, series.empty(self._query))), self._moved)
+            self._feed = Feed(self._query, self._show, self._view.fail)
             self._mesh.live.follow(self._feed)
-            display(self.box)  # type: ignore[no-untyped-call]
-        else:
-            display(draw.static(self.figure()))  # type: ignore[no-untyped-call]
+        display(self._view.box)  # type: ignore[no-untyped-call]
 
     def _show(self, window: Window) -> None:
-        before = self._intended
-        self._learn(split.intended(self._service()))
-        if self._intended != before:
-            self._follow_the_mesh()
-        draw.redraw(self._chart, figure(self.data(window)))
+        data = self.data(window)
+        if self._view:
+            self._view.show(data.intended.get(self._canary, 0.0), figure(data))
 
-    def _follow_the_mesh(self) -> None:
-        """Somebody else changed the weights (a cell, kubectl): the slider shows what holds now."""
-        self._follows = True
-        try:
-            self.slider.value = round(100 * self._intended.get(self._canary, 0.0))
-        finally:
-            self._follows = False
 
-    def _fail(self, sentence: str) -> None:
+class View:
+    """What is on the page: slider, chart and a line for trouble. Knows nothing of the mesh."""
+
+    def __init__(self, label: str, empty: go.Figure, moved: Callable[[int], None]) -> None:
+        self._chart = draw.live(empty)
+        self._trouble = HTML()
+        self._moved = moved
+        self._wanted: int | None = None  # what the person set and the mesh was not told yet
+        self._following: int | None = None  # the thread that moves the slider after the mesh
+        self.slider = IntSlider(
+            description=label,
+            min=0,
+            max=100,
+            style={"description_width": "initial"},
+            layout={"width": "96%"},
+        )
+        self.slider.observe(self._on_slider, "value")
+        self.box = draw.box(self.slider, self._chart, self._trouble)
+
+    def show(self, told: float, figure: go.Figure) -> None:
+        """Redraw; and when somebody else changed the weight (a cell, kubectl), the slider follows."""
+        percent = round(100 * told)
+        if self._wanted in (None, percent):
+            self._wanted = None
+            self._following = get_ident()
+            self.slider.value = percent
+            self._following = None
+        draw.redraw(self._chart, figure)
+
+    def fail(self, sentence: str) -> None:
+        """Show what is wrong; nothing is with an empty sentence."""
+        if sentence:
+            self._wanted = None  # refused, perhaps: the slider goes back to what holds
         self._trouble.value = f"⚠ {escape(sentence)}" if sentence else ""
+
+    def _on_slider(self, change: Mapping[str, Any]) -> None:
+        if self._following != get_ident():
+            self._wanted = int(change["new"])
+            self._moved(self._wanted)

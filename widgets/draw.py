@@ -11,7 +11,7 @@ from typing import Any
 import anywidget
 import plotly.graph_objects as go
 import plotly.io
-from IPython.display import HTML
+from IPython.display import display
 from ipywidgets import VBox
 
 from widgets.palette import NEUTRAL, VERSIONS
@@ -119,12 +119,17 @@ def _change(part: Any, before: dict[str, Any], after: dict[str, Any]) -> None:
             part[key] = value
 
 
-def static(figure: go.Figure) -> HTML:
+def static(figure: go.Figure) -> str:
     """The figure as HTML that needs neither kernel nor network."""
     html = plotly.io.to_html(
         figure, full_html=False, include_plotlyjs=_library(), config={"displayModeBar": False}
     )
-    return HTML(f'<div class="mesh-lab"><style>{STYLE}</style>{html}</div>')  # type: ignore[no-untyped-call]
+    return f'<div class="mesh-lab"><style>{STYLE}</style>{html}</div>'
+
+
+def show_static(figure: go.Figure, text: str) -> None:
+    """Put the figure as it is into the notebook, and `text` where no HTML can be shown."""
+    display({"text/html": static(figure), "text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
 
 
 _sent: set[str] = set()

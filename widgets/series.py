@@ -15,6 +15,9 @@ from cluster.traffic import Window
 UNKNOWN = "unknown"
 """Istio's label value where there is nothing to say: the version of a request that no workload answered."""
 
+TICK = 0.25
+"""Seconds: the finest step that telemetry keeps."""
+
 SETTLE = 0.35
 """Seconds after which a step is complete: the sidecars' access log flush (0.2 s) and its way to telemetry."""
 
@@ -29,7 +32,7 @@ class Query:
 
     by: tuple[str, ...]
     window: float = 32.0
-    step: float = 0.25
+    step: float = TICK
     where: tuple[tuple[str, str], ...] = ()
 
 

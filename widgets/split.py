@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from datetime import datetime
 from typing import Any
 
 Object = dict[str, Any]
@@ -42,6 +43,16 @@ def intended(service: Object | None) -> dict[str, float]:
     for subset, weight in zip(subsets, weights, strict=True):
         shares[str(subset)] += weight / total if total else 0.0
     return shares
+
+
+def changed_at(service: Object | None) -> float | None:
+    """When the object's spec was last changed: seconds since the epoch, rounded up, as the API server notes it.
+
+    None where it notes nothing. Source: Kubernetes API, ObjectMeta.managedFields.
+    """
+    fields = (service or {}).get("metadata", {}).get("managedFields") or []
+    times = [entry["time"] for entry in fields if entry.get("time") and not entry.get("subresource")]
+    return datetime.fromisoformat(max(times)).timestamp() + 1 if times else None
 
 
 def split(host: str, weights: Mapping[str, int], namespace: str = "default") -> Object:

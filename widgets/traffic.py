@@ -62,7 +62,7 @@ def figure(window: Window, label: str = "destination_version") -> go.Figure:
         bands(window, label),
         draw.layout(
             height=360,
-            margin={"l": 64, "r": 16, "t": 40, "b": 40},
+            margin={"l": 64, "r": 32, "t": 40, "b": 40},
             xaxis=time_axis(),
             yaxis=draw.axis("requests a second", rangemode="tozero"),
             legend={"orientation": "h", "x": 0, "y": 1.14, "traceorder": "normal", "font": {"size": 18}},
@@ -77,10 +77,7 @@ class Traffic:
     def __init__(self, mesh: Mesh, query: Query) -> None:
         self._mesh = mesh
         self._query = query
-        self._chart = draw.live(figure(series.empty(query), query.by[0]))
-        self._trouble = HTML()
-        self._feed = Feed(query, self._show, self._fail)
-        self.box = draw.box(self._chart, self._trouble)
+        self._feed: Feed | None = None
 
     def figure(self) -> go.Figure:
         """The figure of this moment. Raises LabError when telemetry gives no answer."""
@@ -88,17 +85,24 @@ class Traffic:
 
     def close(self) -> None:
         """Stop following the traffic; the chart stays as it is."""
-        self._mesh.live.leave(self._feed)
+        if self._feed:
+            self._mesh.live.leave(self._feed)
+            self._feed = None
 
     def _ipython_display_(self) -> None:
-        if has_person():
-            self._mesh.live.follow(self._feed)
-            display(self.box)  # type: ignore[no-untyped-call]
-        else:
-            display(draw.static(self.figure()))  # type: ignore[no-untyped-call]
+        if not has_person():
+            draw.show_static(self.figure(), f"requests a second by {self._query.by[0]}")
+            return
+        self.close()
+        label = self._query.by[0]
+        chart, trouble = draw.live(figure(series.empty(self._query), label)), HTML()
 
-    def _show(self, window: Window) -> None:
-        draw.redraw(self._chart, figure(window, self._query.by[0]))
+        def show(window: Window) -> None:
+            draw.redraw(chart, figure(window, label))
 
-    def _fail(self, sentence: str) -> None:
-        self._trouble.value = f"⚠ {escape(sentence)}" if sentence else ""
+        def fail(sentence: str) -> None:
+            trouble.value = f"⚠ {escape(sentence)}" if sentence else ""
+
+        self._feed = Feed(self._query, show, fail)
+        self._mesh.live.follow(self._feed)
+        display(draw.box(chart, trouble))  # type: ignore[no-untyped-call]

@@ -17,8 +17,8 @@ def test_telemetry_s_lines_are_summed_up_by_label() -> None:
         Series({"destination_version": "v2", "response_code": "200"}, [0, 0], 0, {}),
     ]
     window = Window(110.0, 100.0, 5.0, lines)
-    assert Seen.of(window, ("destination_version",)) == seen(unknown=2, v1=8)
-    both = Seen.of(window, ("destination_version", "response_code"))
+    assert Seen.of(window, ("destination_version",), 10.0) == seen(unknown=2, v1=8)
+    both = Seen.of(window, ("destination_version", "response_code"), 10.0)
     assert both.counts == {("unknown", "503"): 2, ("v1", "200"): 7, ("v1", "503"): 1}
     assert both["v1"] == share(8, 10)
     assert both["v9"] == share(0, 10)

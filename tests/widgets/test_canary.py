@@ -85,6 +85,6 @@ def test_a_chart_on_the_page_becomes_the_new_figure() -> None:
 
 def test_the_static_figure_needs_no_network() -> None:
     draw._sent.clear()
-    first, second = draw.static(figure(CHANGED)).data, draw.static(figure(CHANGED)).data
+    first, second = draw.static(figure(CHANGED)), draw.static(figure(CHANGED))
     assert "Plotly.newPlot" in first and "<script src=" not in first
     assert len(second) < len(first) / 20  # the library comes once

@@ -73,6 +73,17 @@ def test_timeouts_and_retries_of_the_route_stay() -> None:
     assert after["spec"]["http"][0]["timeout"] == "3s"
 
 
+def test_when_the_spec_was_changed() -> None:
+    assert split.changed_at(None) is None
+    assert split.changed_at({"metadata": {}}) is None
+    fields = [
+        {"manager": "kubectl", "time": "2026-01-01T00:00:05Z"},
+        {"manager": "lab", "time": "2026-01-01T00:00:07Z"},
+        {"manager": "control", "time": "2026-01-01T00:00:09Z", "subresource": "status"},
+    ]
+    assert split.changed_at({"metadata": {"managedFields": fields}}) == 1767225608.0
+
+
 @given(st.integers(0, 100))
 def test_what_is_set_is_intended(percent: int) -> None:
     made = split.with_weights(None, "reviews", {"v1": 100 - percent, "v3": percent}, "default")
