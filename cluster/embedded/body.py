@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from cluster.embedded import structural
+from cluster.embedded import structural, wire
 from cluster.embedded.call import Call
 from cluster.embedded.kinds import Kind
 from cluster.embedded.status import ApiError, Object, bad_request, unsupported_media
 
-MEDIA = ("application/json", "application/yaml")
+MEDIA = ("application/json", "application/yaml", wire.MEDIA)
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
@@ -30,6 +30,8 @@ _Loader.yaml_implicit_resolvers = {
 def decode(data: bytes, content_type: str) -> Any:
     """Parsed JSON or YAML. Raises BadRequest, UnsupportedMediaType."""
     media = content_type.partition(";")[0].strip()
+    if media == wire.MEDIA:
+        return wire.decode(data)
     try:
         if media.endswith("yaml") and not data.lstrip().startswith((b"{", b"[")):
             return yaml.load(data, _Loader)

@@ -37,12 +37,15 @@ class Bootstrap:
         self._store = store
         self._registry = registry
         self._ca_pem = ca_pem
+        self._where = ("", 0, "")
 
     def run(self, address: str, port: int, service_address: str) -> None:
+        """Create everything; the server listens at `address`, and `service_address` is its Service's."""
+        self._where = (address, port, service_address)
         for name in NAMESPACES:
             self._create("", "v1", "namespaces", {"metadata": {"name": name}})
             self.furnish(name)
-        self._kubernetes_service(address, port, service_address)
+        self.publish_server()
         labels = {"kubernetes.io/bootstrapping": "rbac-defaults"}
         for name, rules in _cluster_roles():
             body: Object = {"metadata": {"name": name, "labels": labels}, "rules": rules}
@@ -68,7 +71,9 @@ class Bootstrap:
         defaults.apply_defaults(kind.resource, object)
         self._store.create(kind.resource, object)
 
-    def _kubernetes_service(self, address: str, port: int, service_address: str) -> None:
+    def publish_server(self) -> None:
+        """The Service `kubernetes` and its endpoint: what is missing of them."""
+        address, port, service_address = self._where
         labels = {"component": "apiserver", "provider": "kubernetes"}
         ports = [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]
         spec = {"clusterIP": service_address, "clusterIPs": [service_address], "ports": ports}

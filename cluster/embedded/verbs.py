@@ -185,6 +185,8 @@ class Verbs:
         answer, gone = await self._deleter.delete(call, name, options)
         if gone and call.kind.resource == crds.RESOURCE and not call.dry_run:
             self._definitions.deleted(before.object)
+        if gone and not call.dry_run and before.key == ("default", "kubernetes"):
+            self._bootstrap.publish_server()
         return answer
 
     async def _delete_all(self, call: Call) -> Answer:
