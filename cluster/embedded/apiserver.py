@@ -107,7 +107,7 @@ class ApiServer:
             return _json(500, encode(refusal.status()))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        user = self._user(request)
+        user = self._impersonated(self._user(request), request)
         target = paths.read(request.method, request.rel_url.raw_path, request.query)
         if not target.resource:
             self.authorizer.check(user, Ask(target.verb, path=target.path))
@@ -171,6 +171,21 @@ class ApiServer:
         if header is None:
             return ANONYMOUS
         return self.tokens.user(auth.bearer(header))[0]
+
+    def _impersonated(self, user: User, request: web.BaseRequest) -> User:
+        """Whom the user wants to be (`kubectl --as`). Raises Forbidden."""
+        name, groups = (
+            request.headers.get("Impersonate-User"),
+            request.headers.getall("Impersonate-Group", []),
+        )
+        if not name:
+            if groups:
+                raise bad_request("requested impersonation of groups without impersonating a user")
+            return user
+        other = auth.impersonate(name, tuple(groups))
+        for resource, wanted in [("users", name), *(("groups", group) for group in groups)]:
+            self.authorizer.check(user, Ask("impersonate", resource=resource, name=wanted))
+        return other
 
     async def _outside(self, target: Target) -> web.Response:
         """Paths that are no resource: health, version, discovery."""

@@ -65,6 +65,15 @@ def from_certificate(peer: Mapping[str, Any]) -> User | None:
     return User(name, (*groups, "system:authenticated")) if name else None
 
 
+def impersonate(name: str, groups: tuple[str, ...]) -> User:
+    """The user that somebody acts as; a service account gets its groups unless some are named."""
+    parts = name.split(":")
+    if not groups and parts[:2] == ["system", "serviceaccount"] and len(parts) == 4:
+        return service_account(parts[2], parts[3])
+    known = "system:unauthenticated" if name == ANONYMOUS.name else "system:authenticated"
+    return User(name, groups if known in groups else (*groups, known))
+
+
 class Tokens:
     """Signs and checks bearer tokens."""
 

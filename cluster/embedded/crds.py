@@ -5,6 +5,7 @@ Established itself, and the registry gets a `Kind` for each served version. (Kub
 "CustomResourceDefinitions".)
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from cluster.embedded import structural
@@ -108,6 +109,31 @@ def _check_schema(schema: Any, path: str) -> list[Cause]:
             found += _check_schema(schema[word], f"{path}.{word}")
     if "default" in schema:
         found += structural.causes(schema, schema["default"], f"{path}.default")
+    return found
+
+
+def unevaluated(schema: Any, path: str) -> Iterator[str]:
+    """Where a schema has CEL rules, which this server does not evaluate."""
+    if not isinstance(schema, dict):
+        return
+    if schema.get("x-kubernetes-validations"):
+        yield path
+    for name, child in (schema.get("properties") or {}).items():
+        yield from unevaluated(child, f"{path}.{name}" if path else name)
+    for word in ("items", "additionalProperties"):
+        yield from unevaluated(schema.get(word), f"{path}[*]")
+
+
+def warnings(definition: Object) -> list[str]:
+    """What to tell whoever stores a definition."""
+    found = []
+    for version in definition["spec"]["versions"]:
+        places = list(unevaluated((version.get("schema") or {}).get("openAPIV3Schema"), ""))
+        if places:
+            where = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+            found.append(
+                f"x-kubernetes-validations at {where}: CEL rules are not evaluated by the embedded cluster"
+            )
     return found
 
 

@@ -3,6 +3,7 @@
 Each function takes a fresh object and completes it in place. (kubernetes `pkg/apis/*/v1/defaults.go`.)
 """
 
+import base64
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -189,6 +190,8 @@ def namespace(object: Object) -> None:
 
 
 def secret(object: Object) -> None:
+    for key, text in (object.pop("stringData", None) or {}).items():
+        object.setdefault("data", {})[key] = base64.b64encode(text.encode()).decode()
     _set(object, type="Opaque")
 
 

@@ -49,8 +49,22 @@ def prepare_create(kind: Kind, object: Object, namespace: str) -> None:
         metadata.pop(key, None)
     if kind.resource not in NO_GENERATION:
         metadata["generation"] = 1
+    if kind.resource == "jobs.batch":
+        number_job(object)
     if has_status(kind) and kind.resource != "nodes":
         object.pop("status", None)
+
+
+def number_job(job: Object) -> None:
+    """Give a new Job the selector and labels that tie its pods to it (`pkg/registry/batch/job/strategy.go`)."""
+    spec = job.get("spec") or {}
+    template = spec.get("template")
+    if spec.get("manualSelector") or not isinstance(template, dict):
+        return
+    uid = {"batch.kubernetes.io/controller-uid": job["metadata"]["uid"]}
+    labels = template.setdefault("metadata", {}).setdefault("labels", {})
+    labels |= uid | {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    spec["selector"] = {"matchLabels": uid}
 
 
 FIXED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "name",

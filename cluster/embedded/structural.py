@@ -139,6 +139,23 @@ def _children(schema: Object, value: Any, path: str) -> Iterator[tuple[Object, A
                 yield child, item, join(path, key)
 
 
+MAY_LACK = {"endpoints"}
+"""Required in OpenAPI, but Go writes and reads an empty list as nothing."""
+
+
+def missing(schema: Object, value: Any, path: str = "") -> list[Cause]:
+    """The required fields that are not there (built-in kinds)."""
+    schema = resolve(schema)
+    found = []
+    if isinstance(value, dict):
+        names = [name for name in schema.get("required") or [] if name not in MAY_LACK]
+        found = [required(join(path, name)) for name in names if value.get(name) is None]
+    for child, item, at in _children(schema, value, path):
+        if isinstance(item, dict | list):
+            found += missing(child, item, at)
+    return found
+
+
 def causes(schema: Object, value: Any, path: str = "") -> list[Cause]:
     """Everything in `value` that breaks the schema (custom kinds)."""
     schema = resolve(schema)

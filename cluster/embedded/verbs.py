@@ -99,6 +99,7 @@ class Verbs:
         if call.dry_run:
             return entry
         if call.kind.resource == crds.RESOURCE:
+            call.warnings += crds.warnings(entry.object)
             return self._definitions.stored(entry)
         if call.kind.resource == "namespaces":
             self._bootstrap.furnish(entry.object["metadata"]["name"])

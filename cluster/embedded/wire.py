@@ -139,8 +139,7 @@ MODELS = {"TokenRequest": "AuthenticationV1TokenRequest", "Event": "CoreV1Event"
 USUAL = "metadata spec status"
 """The fields of a message that the table leaves out."""
 
-KEEP_FALSE = {"automountServiceAccountToken", "enableServiceLinks", "suspend", "manualSelector", "optional",
-              "controller"}  # fmt: skip
+KEEP_FALSE = {
     "automountServiceAccountToken",
     "enableServiceLinks",
     "suspend",

@@ -94,7 +94,7 @@ class Writer:
         self._complete(kind, new)
         if kind.resource == "services":
             self._allocator.assign(new, old)
-        rules.check(kind, new, old)
+        rules.check(kind, new, old, call.target.subresource)
         await self._admission.validate(call, "UPDATE", new, old)
         if manager:
             apply.track(resolve(kind.body), old, new, manager, now())
