@@ -115,15 +115,15 @@ def measured(step: tuple[str, Run], running: Running, requests: int, progress: P
 
 
 def baseline(running: Running, requests: int) -> Outcome:
-    """Without rules every version of reviews answers, about equally often."""
+    """Without rules every version of reviews answers; the quicker ones more often (Istio's LEAST_REQUEST)."""
     seen = visited(running.api, requests)
     shares = seen.versions("reviews")
-    expected = dict.fromkeys(("v1", "v2", "v3"), 1 / 3)
+    eighth = seen.sent / 8
     return Outcome(
-        "every page served; reviews v1, v2, v3 a third each",
+        "every page served; reviews v1, v2, v3 in turn, each an eighth at least",
         f"{seen.pages_ok} of {seen.sent} pages served; reviews {in_words(shares)}",
         seen.sent,
-        seen.pages_ok == seen.sent and fits(shares, expected),
+        seen.pages_ok == seen.sent and set(shares) == {"v1", "v2", "v3"} and min(shares.values()) >= eighth,
     )
 
 
@@ -143,14 +143,17 @@ def canary(running: Running, requests: int) -> Outcome:
 def device(running: Running, requests: int) -> Outcome:
     """A header match sends iPhones, and nobody else, to v3."""
     put(running.api, DEVICE)
-    phones = visited(running.api, requests // 2, {"User-Agent": IPHONE})
-    others = visited(running.api, requests // 2, {"User-Agent": PIXEL})
-    seen, rest = phones.versions("reviews"), others.versions("reviews")
+    sent = 0
+    versions = {}
+    for name, agent in (("iPhone", IPHONE), ("Android", PIXEL)):
+        seen = visited(running.api, requests // 2, {"User-Agent": agent})
+        versions[name] = seen.versions("reviews")
+        sent += seen.sent
     return Outcome(
         "iPhone: v3 only; Android: v1 only",
-        f"iPhone: {in_words(seen)}; Android: {in_words(rest)}",
-        phones.sent + others.sent,
-        set(seen) == {"v3"} and set(rest) == {"v1"},
+        "; ".join(f"{name}: {in_words(counts)}" for name, counts in versions.items()),
+        sent,
+        set(versions["iPhone"]) == {"v3"} and set(versions["Android"]) == {"v1"},
     )
 
 
