@@ -8,7 +8,6 @@ not ready yet is asked again sooner, so that a start is seen when it happens and
 from __future__ import annotations
 
 import asyncio
-import signal
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -41,7 +40,6 @@ class Target:
     runtime: Runtime
     env: dict[str, str]
     cwd: Path
-    log: Path
 
 
 @dataclass
@@ -146,14 +144,9 @@ class Prober:
     async def _exec(self, action: Object) -> Verdict:
         target = self._target
         try:
-            process = await target.runtime.spawn(action["command"], target.env, target.cwd, target.log)
+            code = await target.runtime.execute(action["command"], target.env, target.cwd)
         except StartError as error:
             return Verdict(False, str(error))
-        try:
-            code = (await asyncio.shield(process.exited)).code
-        except asyncio.CancelledError:
-            await target.runtime.kill(process, signal.SIGKILL)
-            raise
         return Verdict(code == 0, "" if code == 0 else f"command exited with {code}")
 
 

@@ -18,6 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from cluster.embedded.zygote import CONTAINER_MARK
+
 MAX_LINE = 16384
 """Longer lines are written in parts, tagged P (partial)."""
 
@@ -70,6 +72,19 @@ class Runtime:
                 os.close(end)
         pid = await answer
         return Process(pid, self._running[pid])
+
+    async def execute(self, argv: list[str], env: dict[str, str], cwd: Path) -> int:
+        """Run a command beside a container (an exec probe, a hook) and wait for its end; its exit code.
+
+        Its output is dropped. Cancelling kills it. StartError if it cannot be started.
+        """
+        own = {**env, CONTAINER_MARK: f"{env.get(CONTAINER_MARK)}/exec"}
+        process = await self.spawn(argv, own, cwd, Path(os.devnull))
+        try:
+            return (await asyncio.shield(process.exited)).code
+        except asyncio.CancelledError:
+            await self.kill(process)
+            raise
 
     async def kill(self, process: Process, number: int = signal.SIGKILL) -> None:
         """Signal a container's first process; SIGKILL reaches all its processes."""

@@ -7,10 +7,7 @@ proxy to the end. (Kubernetes "Pod Lifecycle, Termination of Pods".)
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-from pathlib import Path
 
 import aiohttp
 
@@ -77,10 +74,4 @@ async def _run(context: PodContext, record: Record, argv: list[str]) -> None:
     root = context.volumes.root_of(record.name)
     place = context.place(record, root)
     env = await environment(context.pod, record.spec, place, context.services(), context.host.lookup)
-    process = await context.host.runtime.spawn(argv, env, root, Path(os.devnull))
-    try:
-        await asyncio.shield(process.exited)
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError):
-            await context.host.runtime.kill(process, signal.SIGKILL)
-        raise
+    await context.host.runtime.execute(argv, env, root)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +65,7 @@ class _Probes:
         ports = {p["name"]: p["containerPort"] for p in self.record.spec.get("ports") or [] if p.get("name")}
         address = probe_address(self.context, self.record, probe, ports)
         host = self.context.host
-        target = probes.Target(address, ports, host.runtime, self.env, self.cwd, Path(os.devnull))
+        target = probes.Target(address, ports, host.runtime, self.env, self.cwd)
         return probes.Prober(name, probe, target, host.session)
 
     def _unhealthy(self, message: str) -> None:

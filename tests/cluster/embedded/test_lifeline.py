@@ -113,7 +113,7 @@ def test_handed_over_a_cluster_outlives_who_started_it(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            OWNER.replace("sys.stdin.read()", f"cluster.hand_over({heir.pid})"),
+            OWNER.replace("sys.stdin.read()", f"cluster.own({heir.pid})"),
             str(tmp_path),
         ],
         capture_output=True,
