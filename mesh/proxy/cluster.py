@@ -1,0 +1,307 @@
+"""A cluster as it runs: its endpoints with their connections, its balancer and its breaker.
+
+`config.clusters` makes the specification from xDS; this is what lives on while specifications come and go.
+An endpoint that stays keeps its connections, one that leaves lets its requests end, so a push disturbs
+nothing under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from mesh.proxy.balancer import POLICIES, Balancer
+from mesh.proxy.breaker import Breaker
+from mesh.proxy.outlier import Outliers, OutlierSpec
+from mesh.proxy.pool import Pool
+
+if TYPE_CHECKING:
+    from mesh.proxy.exchange import Exchange
+    from mesh.proxy.peers import Workload
+    from mesh.proxy.tls import UpstreamTls
+
+_OTHER_HOST_TRIES = 4
+_ASKED_FOR_KEPT = 256
+"""Addresses outside the mesh to which connections are kept."""
+
+
+class EndpointSpec:
+    """One endpoint as EDS (or the cluster itself) tells it. Immutable."""
+
+    __slots__ = ("address", "healthy", "match", "priority", "weight", "workload")
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        weight: int = 1,
+        *,
+        healthy: bool = True,
+        priority: int = 0,
+        match: Mapping[str, str] | None = None,
+        workload: str = "",
+    ) -> None:
+        self.address = address
+        self.weight = weight
+        self.healthy = healthy
+        self.priority = priority
+        self.match = match or {}
+        self.workload = workload
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes it the same endpoint as before: its connections are kept."""
+        return (self.address, tuple(sorted(self.match.items())), self.workload)
+
+
+class ClusterSpec:
+    """One cluster as CDS tells it. Immutable. Times in seconds, limits as Envoy's."""
+
+    __slots__ = (
+        "breaker",
+        "connect_timeout",
+        "endpoints",
+        "http2",
+        "idle_timeout",
+        "kind",
+        "max_requests_per_connection",
+        "name",
+        "outliers",
+        "panic_threshold",
+        "policy",
+        "service",
+        "service_name",
+        "tls",
+        "tls_matches",
+        "version",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: str = "EDS",
+        policy: str = "ROUND_ROBIN",
+        service_name: str = "",
+        endpoints: Sequence[EndpointSpec] = (),
+        http2: bool = False,
+        connect_timeout: float = 5.0,
+        idle_timeout: float = 3600.0,
+        max_requests_per_connection: int = 0,
+        breaker: tuple[int, int, int, int] = (1024, 1024, 1024, 3),
+        tls: UpstreamTls | None = None,
+        tls_matches: Sequence[tuple[Mapping[str, str], UpstreamTls | None]] = (),
+        panic_threshold: float = 50.0,
+        outliers: OutlierSpec | None = None,
+        service: tuple[str, str, str] = ("", "", ""),
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.policy = policy
+        self.service_name = service_name or name
+        self.endpoints = tuple(endpoints)
+        self.http2 = http2
+        self.connect_timeout = connect_timeout
+        self.idle_timeout = idle_timeout
+        self.max_requests_per_connection = max_requests_per_connection
+        self.breaker = breaker
+        self.tls = tls
+        self.tls_matches = tuple(tls_matches)
+        self.panic_threshold = panic_threshold
+        self.outliers = outliers
+        self.service = service
+        """(host, name, namespace) of the Kubernetes service, for metric labels."""
+        self.version = ""
+
+    def transport(self, endpoint: EndpointSpec) -> UpstreamTls | None:
+        """How to speak to an endpoint: the first of `transport_socket_matches` that fits its metadata."""
+        for wanted, tls in self.tls_matches:
+            if all(endpoint.match.get(key) == value for key, value in wanted.items()):
+                return tls
+        return self.tls
+
+
+class Endpoint:
+    """One place to send requests to, and how it fares."""
+
+    __slots__ = (
+        "active",
+        "address",
+        "connect_failures",
+        "connected",
+        "ejected",
+        "errors_in_row",
+        "healthy",
+        "in_mesh",
+        "outliers",
+        "pool",
+        "principal",
+        "priority",
+        "requests",
+        "tls",
+        "weight",
+        "workload",
+    )
+
+    address: tuple[str, int]
+
+    def __init__(self, cluster: Cluster, spec: EndpointSpec) -> None:
+        self.address = spec.address
+        self.tls = cluster.spec.transport(spec)
+        self.in_mesh = self.tls is not None and bool(spec.match)
+        self.workload: Workload | None = cluster.workload(spec.workload)
+        self.pool = Pool(cluster, self)
+        self.principal = ""
+        """The SPIFFE URI it proved with its certificate, once it has."""
+        self.outliers = cluster.outliers
+        self.active = 0
+        self.requests = 0
+        self.connected = 0
+        self.connect_failures = 0
+        self.ejected = False
+        self.errors_in_row = 0
+        self.update(spec)
+
+    def update(self, spec: EndpointSpec) -> None:
+        """What may change while the endpoint stays."""
+        self.weight = max(spec.weight, 1)
+        self.healthy = spec.healthy
+        self.priority = spec.priority
+
+    def note_status(self, status: int) -> None:
+        """An answer has come; outlier detection counts the bad ones in a row."""
+        self.requests += 1
+        if self.outliers is not None:
+            self.outliers.status(self, status)
+
+    def note_failure(self) -> None:
+        """No connection, or one that broke: counts as an error for outlier detection."""
+        if self.outliers is not None:
+            self.outliers.status(self, 503)
+
+
+class Cluster:
+    """A named set of endpoints that requests are spread over."""
+
+    __slots__ = (
+        "_balancer",
+        "_workloads",
+        "breaker",
+        "connect_timeout",
+        "endpoints",
+        "max_requests_per_connection",
+        "name",
+        "outliers",
+        "service",
+        "spec",
+    )
+
+    name: str
+
+    def __init__(self, spec: ClusterSpec, workloads: WorkloadNames) -> None:
+        self.name = spec.name
+        self.spec = spec
+        self.service = spec.service
+        self.connect_timeout = spec.connect_timeout
+        self.max_requests_per_connection = spec.max_requests_per_connection
+        self.breaker = Breaker(*spec.breaker)
+        self.outliers = Outliers(self, spec.outliers) if spec.outliers else None
+        self.endpoints: dict[tuple[object, ...], Endpoint] = {}
+        self._workloads = workloads
+        self._balancer: Balancer | None = None
+        self.assign(spec.endpoints)
+
+    def workload(self, text: str) -> Workload | None:
+        return self._workloads.parse(text) if text else None
+
+    def assign(self, specs: Sequence[EndpointSpec]) -> None:
+        """New endpoints from EDS: those that stay keep their connections."""
+        old, self.endpoints = self.endpoints, {}
+        for spec in specs:
+            endpoint = old.pop(spec.key, None)
+            if endpoint is None:
+                endpoint = Endpoint(self, spec)
+            else:
+                endpoint.update(spec)
+            self.endpoints[spec.key] = endpoint
+        for endpoint in old.values():
+            endpoint.pool.retire()
+        self.rebalance()
+
+    def rebalance(self) -> None:
+        """Choose whom the balancer may pick: the healthy ones of the first priority that has any, or all of
+        it when too few are left (Envoy's panic threshold).
+        """
+        by_priority: dict[int, list[Endpoint]] = {}
+        for endpoint in self.endpoints.values():
+            by_priority.setdefault(endpoint.priority, []).append(endpoint)
+        self._balancer = None
+        for priority in sorted(by_priority):
+            candidates = by_priority[priority]
+            healthy = [e for e in candidates if e.healthy and not e.ejected]
+            panic = len(healthy) * 100 < self.spec.panic_threshold * len(candidates)
+            usable = candidates if panic and priority == max(by_priority) else healthy
+            if usable:
+                self._balancer = POLICIES[self.spec.policy](usable)
+                return
+
+    def pick(self, exchange: Exchange | None = None) -> Endpoint | None:
+        """The endpoint for a request; on a retry another than before, if the policy says so."""
+        if self._balancer is None:
+            return self._asked_for(exchange) if self.spec.kind == "ORIGINAL_DST" else None
+        endpoint = self._balancer()
+        if exchange is not None and exchange.tried:
+            policy = getattr(exchange.route and exchange.route.action, "retry", None)
+            for _ in range(_OTHER_HOST_TRIES):
+                if policy is None or not policy.avoid(exchange.tried, endpoint):
+                    break
+                endpoint = self._balancer()
+        return endpoint
+
+    def _asked_for(self, exchange: Exchange | None) -> Endpoint | None:
+        """ORIGINAL_DST: the address that the request itself names as IP:PORT, else none."""
+        host, _, port = (
+            (exchange.authority if exchange is not None else b"").decode("latin-1").rpartition(":")
+        )
+        try:
+            address = (str(ip_address(host.strip("[]"))), int(port))
+        except ValueError:
+            return None
+        spec = EndpointSpec(address)
+        endpoint = self.endpoints.get(spec.key)
+        if endpoint is None:
+            if len(self.endpoints) >= _ASKED_FOR_KEPT:
+                self.endpoints.pop(next(iter(self.endpoints))).pool.retire()
+            endpoint = self.endpoints[spec.key] = Endpoint(self, spec)
+        return endpoint
+
+    def close_idle(self) -> None:
+        """Called now and then: connections idle for longer than the cluster allows go."""
+        before = asyncio.get_running_loop().time() - self.spec.idle_timeout
+        for endpoint in self.endpoints.values():
+            endpoint.pool.close_idle(before)
+
+    def retire(self) -> None:
+        """The cluster is gone or replaced: requests under way end, nothing new begins."""
+        for endpoint in self.endpoints.values():
+            endpoint.pool.retire()
+        if self.outliers is not None:
+            self.outliers.stop()
+
+
+class WorkloadNames:
+    """Turns the `istio.workload` metadata of an endpoint into a workload, each text once."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, Workload] = {}
+
+    def parse(self, text: str) -> Workload:
+        from mesh.proxy.peers import from_endpoint
+
+        known = self._known.get(text)
+        if known is None:
+            known = self._known[text] = from_endpoint(text)
+        return known

@@ -1,0 +1,314 @@
+"""Sockets that clients connect to: accept, choose the filter chain, start TLS, hand over to HTTP or TCP.
+
+Zeroth step of a request. With PERMISSIVE mutual TLS one port takes both: the first bytes are only looked at
+(`MSG_PEEK`), the chain is chosen by them, and then TLS starts, or not, on the untouched connection (Envoy's
+`tls_inspector`).
+
+A listener that goes or is replaced stops accepting and drains; its connections end when their requests have.
+A listener whose address stays the same keeps its socket, so that no connection attempt meets a closed port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mesh.proxy.codec import ServerConnection
+from mesh.proxy.hcm import DRAINING_IDLE
+from mesh.proxy.hello import ClientHello, NeedMore, read_hello
+from mesh.proxy.identity import SecretMissing
+from mesh.proxy.tcp import ClientConnection
+from mesh.proxy.tls import DownstreamTls
+
+if TYPE_CHECKING:
+    from mesh.proxy.hcm import HttpChain, HttpSpec
+    from mesh.proxy.tcp import TcpChain, TcpSpec
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+PEEK = 16 * 1024
+"""Bytes of a TLS ClientHello at most: one record."""
+INSPECT_SECONDS = 15.0
+"""Time a client has for its first bytes (Envoy's `listener_filters_timeout`)."""
+HANDSHAKE_SECONDS = 15.0
+PEEK_AGAIN = 0.005
+"""Seconds between looks at a ClientHello that comes in pieces."""
+
+
+class ChainMatch:
+    """Which connections a filter chain takes (Envoy's `FilterChainMatch`). Empty fields take all."""
+
+    __slots__ = ("alpn", "server_names", "transport")
+
+    def __init__(
+        self, transport: str = "", alpn: Sequence[str] = (), server_names: Sequence[str] = ()
+    ) -> None:
+        self.transport = transport
+        self.alpn = tuple(alpn)
+        self.server_names = tuple(name.lower() for name in server_names)
+
+    def score(self, hello: ClientHello | None) -> tuple[int, int, int] | None:
+        """How closely it fits: server name, then transport, then ALPN, Envoy's order. None: not at all."""
+        name = self._name_score(hello.server_name if hello else "")
+        if name is None:
+            return None
+        transport = "tls" if hello else "raw_buffer"
+        if self.transport and self.transport != transport:
+            return None
+        if self.alpn and not (hello and set(self.alpn) & set(hello.alpn)):
+            return None
+        return (name, 1 if self.transport else 0, 1 if self.alpn else 0)
+
+    def _name_score(self, server_name: str) -> int | None:
+        if not self.server_names:
+            return 0
+        scores = [len(own) for own in self.server_names if _name_fits(own, server_name)]
+        return max(scores, default=None)
+
+
+def _name_fits(own: str, server_name: str) -> bool:
+    return own == server_name or (own.startswith("*.") and server_name.endswith(own[1:]))
+
+
+class ChainSpec:
+    """One filter chain as LDS tells it: a match, TLS or none, HTTP or TCP. Immutable."""
+
+    __slots__ = ("http", "match", "name", "tcp", "tls")
+
+    def __init__(
+        self,
+        name: str,
+        match: ChainMatch,
+        tls: DownstreamTls | None,
+        http: HttpSpec | None,
+        tcp: TcpSpec | None,
+    ) -> None:
+        self.name = name
+        self.match = match
+        self.tls = tls
+        self.http = http
+        self.tcp = tcp
+
+
+class ListenerSpec:
+    """One listener as LDS tells it. Immutable."""
+
+    __slots__ = ("address", "chains", "default_chain", "direction", "inspect_tls", "name", "version")
+
+    def __init__(
+        self,
+        name: str,
+        address: tuple[str, int],
+        chains: Sequence[ChainSpec],
+        *,
+        default_chain: ChainSpec | None = None,
+        inspect_tls: bool = False,
+        direction: str = "UNSPECIFIED",
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.chains = tuple(chains)
+        self.default_chain = default_chain
+        self.inspect_tls = inspect_tls
+        self.direction = direction
+        self.version = ""
+
+    @property
+    def all_chains(self) -> tuple[ChainSpec, ...]:
+        return self.chains if self.default_chain is None else (*self.chains, self.default_chain)
+
+
+class Chain:
+    """A filter chain at work."""
+
+    __slots__ = ("http", "spec", "tcp")
+
+    def __init__(self, spec: ChainSpec, http: HttpChain | None, tcp: TcpChain | None) -> None:
+        self.spec = spec
+        self.http = http
+        self.tcp = tcp
+
+
+class Listener:
+    """A bound socket and the chains behind it."""
+
+    __slots__ = ("_chains", "_default", "_loop", "_socket", "_tasks", "accepted", "rejected", "spec")
+
+    def __init__(self, spec: ListenerSpec, chains: Sequence[Chain], listening: socket.socket) -> None:
+        self.spec = spec
+        self._socket: socket.socket | None = listening
+        self._chains = [chain for chain in chains if chain.spec is not spec.default_chain]
+        self._default = next((chain for chain in chains if chain.spec is spec.default_chain), None)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self.accepted = 0
+        self.rejected = 0
+
+    @property
+    def chains(self) -> list[Chain]:
+        return self._chains if self._default is None else [*self._chains, self._default]
+
+    @property
+    def port(self) -> int:
+        """The bound port."""
+        return int(self._socket.getsockname()[1]) if self._socket is not None else 0
+
+    def start(self) -> None:
+        """Begin to accept."""
+        assert self._socket is not None
+        self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    def hand_over(self) -> socket.socket:
+        """Stop accepting, but leave the socket open for the listener that takes this one's place."""
+        listening, self._socket = self._socket, None
+        assert listening is not None
+        self._loop.remove_reader(listening.fileno())
+        self.drain()
+        return listening
+
+    def close(self) -> None:
+        """Stop accepting and drain."""
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        self.drain()
+
+    def drain(self) -> None:
+        """HTTP connections end with their requests. TCP has no such moment: its connections stay."""
+        for chain in self.chains:
+            if chain.http is not None:
+                chain.http.drain()
+
+    def sweep(self, draining_idle: float = DRAINING_IDLE) -> None:
+        """Close connections that have been silent for too long."""
+        for chain in self.chains:
+            if chain.http is not None:
+                chain.http.sweep(draining_idle)
+
+    @property
+    def connections(self) -> int:
+        return sum(len(chain.http.connections) for chain in self.chains if chain.http is not None)
+
+    # -- a new connection ---------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        """Take all that have come, but not so many that those already here must wait."""
+        for _ in range(64):
+            if self._socket is None:
+                return
+            try:
+                connection, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("listener %s: cannot accept: %s; trying again in 1 s", self.spec.name, error)
+                self._pause_accepting()
+                return
+            connection.setblocking(False)
+            self.accepted += 1
+            task = self._loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _pause_accepting(self) -> None:
+        """Out of file descriptors: leave the connections in the backlog for a second."""
+        assert self._socket is not None
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.call_later(1.0, self._resume_accepting)
+
+    def _resume_accepting(self) -> None:
+        if self._socket is not None:
+            self._loop.add_reader(self._socket.fileno(), self._accept)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            if connection.family in (socket.AF_INET, socket.AF_INET6):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            hello = await self._inspect(connection) if self.spec.inspect_tls else None
+            chain = self._choose(hello)
+            if chain is None:
+                self.rejected += 1
+                connection.close()
+                return
+            await self._start(chain, connection, hello.server_name if hello else "")
+        except (OSError, ssl.SSLError, TimeoutError, EOFError, SecretMissing) as error:
+            self.rejected += 1
+            log.debug("listener %s: connection refused: %s", self.spec.name, error)
+            connection.close()
+
+    async def _inspect(self, connection: socket.socket) -> ClientHello | None:
+        """Look at the first bytes without taking them: a TLS ClientHello, or None for anything else."""
+        async with asyncio.timeout(INSPECT_SECONDS):
+            first = b""
+            while len(first) < PEEK:
+                first = await peek(connection, len(first))
+                try:
+                    return read_hello(first)
+                except NeedMore:
+                    continue
+            return ClientHello()
+
+    def _choose(self, hello: ClientHello | None) -> Chain | None:
+        best: tuple[tuple[int, int, int], Chain] | None = None
+        for chain in self._chains:
+            if not self.spec.inspect_tls:
+                match = chain.spec.match
+                if not match.server_names and not match.alpn and match.transport in ("", "raw_buffer"):
+                    return chain
+                continue
+            score = chain.spec.match.score(hello)
+            if score is not None and (best is None or score > best[0]):
+                best = (score, chain)
+        return best[1] if best is not None else self._default
+
+    async def _start(self, chain: Chain, connection: socket.socket, server_name: str) -> None:
+        tls = chain.spec.tls
+        factory: Callable[[], asyncio.Protocol]
+        if chain.http is not None:
+            factory = partial(ServerConnection, chain.http, tls, server_name)
+        else:
+            assert chain.tcp is not None
+            factory = partial(ClientConnection, chain.tcp, tls, server_name)
+        if tls is None:
+            await self._loop.connect_accepted_socket(factory, connection)
+        else:
+            await self._loop.connect_accepted_socket(
+                factory, connection, ssl=tls.context(), ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+
+
+async def peek(connection: socket.socket, beyond: int) -> bytes:
+    """Wait until more than `beyond` bytes have come, and look at them. Raises EOFError if none will."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            data = connection.recv(PEEK, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            await _readable(loop, connection)
+            continue
+        if not data:
+            raise EOFError("the client closed before it said anything")
+        if len(data) > beyond:
+            return data
+        await asyncio.sleep(PEEK_AGAIN)  # what is not taken keeps the socket readable: no event to wait for
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection.fileno(), _wake, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection.fileno())
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

@@ -1,0 +1,368 @@
+"""The upstream's side of HTTP/1.1: connections to one endpoint, kept and used again.
+
+A `Pool` belongs to an endpoint of a cluster. A request takes an idle connection or waits for a new one; the
+cluster's breaker limits connections, waiting requests and requests under way (`circuit_breakers`). A
+connection serves one request at a time and goes back when the answer is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from mesh.proxy import router
+from mesh.proxy.identity import SecretMissing
+from mesh.proxy.reply import Flag
+from mesh.proxy.tls import peer_of
+from mesh.proxy.wire import Headers
+
+if TYPE_CHECKING:
+    from mesh.proxy.cluster import Cluster, Endpoint
+    from mesh.proxy.exchange import Exchange
+
+log = logging.getLogger(__name__)
+
+
+class Pool:
+    """The connections to one endpoint."""
+
+    __slots__ = ("_tasks", "cluster", "connecting", "endpoint", "idle", "open", "retired", "waiting")
+
+    def __init__(self, cluster: Cluster, endpoint: Endpoint) -> None:
+        self.cluster = cluster
+        self.endpoint = endpoint
+        self.idle: list[UpstreamConnection] = []
+        self.waiting: deque[Exchange] = deque()
+        self.connecting = 0
+        self.open = 0
+        self.retired = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def acquire(self, exchange: Exchange) -> bool:
+        """Bring the exchange a connection, now or later. False if the breaker does not allow it."""
+        breaker = self.cluster.breaker
+        if breaker.requests >= breaker.max_requests:
+            breaker.overflows += 1
+            return False
+        if self.idle:
+            self._give(self.idle.pop(), exchange)
+            return True
+        if breaker.pending >= breaker.max_pending:
+            breaker.overflows += 1
+            return False
+        breaker.pending += 1
+        exchange.pending = True
+        self.waiting.append(exchange)
+        if breaker.connections < breaker.max_connections and self.connecting < len(self.waiting):
+            self._connect()
+        elif self.open + self.connecting == 0:
+            self._connect()  # Envoy, too, always allows an endpoint its first connection
+        return True
+
+    def _give(self, connection: UpstreamConnection, exchange: Exchange) -> None:
+        self.cluster.breaker.requests += 1
+        self.endpoint.active += 1
+        connection.exchange = exchange
+        router.connected(exchange, connection)
+
+    def forget(self, exchange: Exchange) -> None:
+        """The exchange waits no more."""
+        if exchange in self.waiting:
+            self.waiting.remove(exchange)
+            self.cluster.breaker.pending -= 1
+
+    def ready(self, connection: UpstreamConnection) -> None:
+        """A connection is new, or free again: the next waiting request gets it, or it idles."""
+        if self.waiting:
+            self.cluster.breaker.pending -= 1
+            self._give(connection, self.waiting.popleft())
+        elif self.retired:
+            connection.close()
+        else:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self.idle.append(connection)
+
+    def gone(self, connection: UpstreamConnection) -> None:
+        """A connection is closed. Requests that still wait may need another."""
+        self.open -= 1
+        self.cluster.breaker.connections -= 1
+        if connection in self.idle:
+            self.idle.remove(connection)
+        if self.waiting and self.connecting < len(self.waiting):
+            self._connect()
+
+    def retire(self) -> None:
+        """The endpoint has left the cluster: what is under way ends, what idles is closed."""
+        self.retired = True
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            connection.close()
+
+    def close_idle(self, before: float) -> None:
+        """Close connections that have idled since before that time of the loop (`idle_timeout`)."""
+        for connection in [c for c in self.idle if c.idle_since < before]:
+            self.idle.remove(connection)
+            connection.close()
+
+    def _connect(self) -> None:
+        self.connecting += 1
+        self.cluster.breaker.connections += 1
+        task = asyncio.get_running_loop().create_task(self._open())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self) -> None:
+        """Connect, with mutual TLS where the endpoint speaks it; check whom we have reached."""
+        loop = asyncio.get_running_loop()
+        endpoint, cluster = self.endpoint, self.cluster
+        try:
+            async with asyncio.timeout(cluster.connect_timeout):
+                tls = endpoint.tls
+                _, protocol = await loop.create_connection(
+                    lambda: UpstreamConnection(self),
+                    *endpoint.address,
+                    ssl=None if tls is None else tls.context(),
+                    server_hostname=None if tls is None else tls.sni or endpoint.address[0],
+                )
+        except (OSError, TimeoutError, SecretMissing) as error:
+            self._failed(_why(error))
+            return
+        problem = self._identify(protocol) if endpoint.tls is not None else None
+        if problem is not None:
+            protocol.transport.abort()
+            self._failed(problem)
+            return
+        self.connecting -= 1
+        self.open += 1
+        endpoint.connected += 1
+        protocol.in_pool = True
+        if protocol.transport.is_closing():
+            self.gone(protocol)
+        else:
+            self.ready(protocol)
+
+    def _identify(self, protocol: UpstreamConnection) -> str | None:
+        """Hold the endpoint's certificate against the names the cluster expects; the problem, or None."""
+        tls, peer = self.endpoint.tls, peer_of(protocol.transport)
+        assert tls is not None
+        if peer is not None:
+            self.endpoint.principal = peer.uri
+        return tls.refuse(peer)
+
+    def _failed(self, reason: str) -> None:
+        self.connecting -= 1
+        self.cluster.breaker.connections -= 1
+        self.endpoint.connect_failures += 1
+        self.endpoint.note_failure()
+        if self.waiting:
+            exchange = self.waiting.popleft()
+            self.cluster.breaker.pending -= 1
+            text = f"remote connection failure, transport failure reason: {reason}"
+            router.failed(exchange, Flag.CONNECT_FAILURE, "connect-failure", text)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"TLS_error: {getattr(error, 'reason', None) or error}"
+    if isinstance(error, TimeoutError):
+        return "connection timeout"
+    if isinstance(error, OSError) and error.errno:
+        return f"delayed connect error: {error.errno}"
+    return f"connection failure: {error}"
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to an endpoint: one request at a time."""
+
+    __slots__ = (
+        "_bytes_in",
+        "_ended",
+        "_interim",
+        "_keep",
+        "_parser",
+        "_read_paused",
+        "_reads_to_end",
+        "exchange",
+        "headers",
+        "idle_since",
+        "in_pool",
+        "pool",
+        "served",
+        "transport",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport = cast(asyncio.Transport, None)
+        self.exchange: Exchange | None = None
+        self.headers: Headers = []
+        self.served = 0
+        self.idle_since = 0.0
+        self.in_pool = False
+        self._parser = HttpResponseParser(self)
+        self._keep = True
+        self._ended = False
+        self._interim = False
+        self._reads_to_end = False
+        self._read_paused = False
+        self._bytes_in = False
+
+    # -- towards the endpoint -----------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def pause_reading(self) -> None:
+        if not self._read_paused and not self.transport.is_closing():
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._read_paused and not self.transport.is_closing():
+            self._read_paused = False
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def detach(self) -> None:
+        """The exchange no longer wants this answer."""
+        self._release()
+        self.transport.abort()
+
+    # -- from the endpoint --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.transport.abort()  # nobody asked
+            return
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._broken(Flag.UPSTREAM_PROTOCOL_ERROR, "protocol error")
+            return
+        except HttpParserError as error:
+            if not self._ended:
+                self._parse_error(error)
+                return
+            self._keep = False
+        if self._ended:
+            self._finish()
+        elif self.exchange is exchange:
+            exchange.flush_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            if self._reads_to_end and exc is None:
+                self._keep = False
+                self._finish()
+            elif self._bytes_in:
+                self._broken(Flag.UPSTREAM_CLOSED, "connection termination")
+            else:
+                kind = "reset-before-request" if self.served else "reset"
+                self._broken(Flag.UPSTREAM_CLOSED, "connection termination", kind)
+        if self.in_pool:
+            self.in_pool = False
+            self.pool.gone(self)
+
+    def pause_writing(self) -> None:
+        """The endpoint reads slower than the client sends: stop reading from the client."""
+        if self.exchange is not None:
+            self.exchange.conn.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.conn.resume_reading()
+
+    # -- the parser's events, in order --------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.headers = []
+        self._bytes_in = True
+        self._interim = self._reads_to_end = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        exchange = self.exchange
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim = True  # 100 Continue and early hints end here, as in Envoy by default
+            return
+        if exchange is None or self._ended:
+            return
+        self._keep = self._parser.should_keep_alive()
+        headers, self.headers = self.headers, []
+        if exchange.method == b"HEAD":
+            self._ended = True
+        elif status != 204 and status != 304:
+            self._reads_to_end = not _has_end(headers)
+        exchange.endpoint.note_status(status)  # type: ignore[union-attr]
+        if not router.response_head(exchange, status, headers):
+            return
+        if exchange.conn.write_paused:
+            self.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        if self.exchange is not None and not self._ended:
+            self.exchange.response_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._interim:
+            self._ended = True
+
+    # -- the end of an answer -----------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """The answer is complete: this connection may serve another request."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self._release()
+        self.resume_reading()
+        if exchange.method == b"HEAD":
+            self._parser = HttpResponseParser(self)  # it still waits for the body that HEAD never has
+        self.served += 1
+        limit = self.pool.cluster.max_requests_per_connection
+        if self._keep and exchange.complete and not (limit and self.served >= limit):
+            self._ended = self._bytes_in = False
+            self.pool.ready(self)
+        else:
+            self.transport.close()
+        router.response_end(exchange)
+
+    def _release(self) -> None:
+        if self.exchange is not None:
+            self.exchange = None
+            self.pool.cluster.breaker.requests -= 1
+            self.pool.endpoint.active -= 1
+
+    def _parse_error(self, error: Exception) -> None:
+        if isinstance(error, HttpParserCallbackError):
+            cause = error.__context__ or error
+            log.error("an answer from %s broke the proxy", self.pool.endpoint.address, exc_info=cause)
+        self._broken(Flag.UPSTREAM_PROTOCOL_ERROR, "protocol error")
+
+    def _broken(self, flag: str, reason: str, kind: str = "reset") -> None:
+        exchange = self.exchange
+        self._release()
+        self.transport.abort()
+        if exchange is not None:
+            self.pool.endpoint.note_failure()
+            router.failed(exchange, flag, kind, reason)
+
+
+def _has_end(headers: Headers) -> bool:
+    """Whether an answer says where it ends, or goes on until the connection closes (RFC 9112, section 6.3)."""
+    return any(name == b"content-length" or name == b"transfer-encoding" for name, _ in headers)
