@@ -51,8 +51,9 @@ class Connection:
 
     @property
     def is_current(self) -> bool:
-        """True when it has accepted everything of its snapshot."""
-        return not self.problem and all(self.stream.is_current(url) for url in ORDER)
+        """True when it has asked for something and has accepted everything of its snapshot."""
+        types = self.stream.types
+        return bool(types) and not self.problem and all(self.stream.is_current(url) for url in ORDER)
 
     def offer(self, snapshot: Snapshot, world: World) -> int:
         """A new snapshot; the number of responses that go out at once."""

@@ -1,4 +1,6 @@
-"""The CRDs are structural schemas made from the models, and do not drop what the webhook shall refuse by name."""
+"""The CRDs are structural schemas made from the models, and do not drop what the webhook shall refuse by
+name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whatever one writes: a valid object means the same after a round trip, and no object makes the parser crash."""
+"""Whatever one writes: a valid object means the same after a round trip, and no object makes the parser
+crash.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Telemetry beside a real API server: it learns who is who, and goes on while that server cannot be reached."""
+"""Telemetry beside a real API server: it learns who is who, and goes on while that server cannot be
+reached.
+"""
 
 from __future__ import annotations
 
