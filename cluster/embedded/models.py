@@ -146,15 +146,15 @@ def _table(source: str, name: str) -> dict[str, str]:
     return table
 
 
-_OPTIONAL = re.compile(r"^    (\w+): Optional\[", re.MULTILINE)
+_MUST = re.compile(r"^    (\w+): (?!Optional\[|ClassVar\[)", re.MULTILINE)
 _REFUSES_NONE = re.compile(r"Invalid value for `(\w+)`, must not be `None`")
 
 
 def _required(source: str, attributes: dict[str, str]) -> list[str]:
     """Both generations of the client: a pydantic field without Optional, or a setter that refuses None."""
     if "(BaseModel)" in source:
-        optional = set(_OPTIONAL.findall(source))
-        return [attribute for attribute in attributes if attribute not in optional]
+        must = set(_MUST.findall(source))
+        return [attribute for attribute in attributes if attribute in must]
     refuses = set(_REFUSES_NONE.findall(source))
     return [attribute for attribute in attributes if attribute in refuses]
 
