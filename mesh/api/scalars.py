@@ -53,15 +53,22 @@ def check_regex(value: str) -> str:
     options = re2.Options()
     options.log_errors = False
     try:
-        re2.compile(value, options)
+        size = re2.compile(value, options).programsize
     except re2.error as error:
         said = error.args[0] if error.args else "cannot be read"
         text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
         raise ValueError(f"is not a regular expression in RE2 syntax: {text}") from None
     except UnicodeEncodeError:
         raise ValueError("is not valid Unicode text") from None
+    if size > REGEX_SIZE_LIMIT:
+        raise ValueError(
+            f"is a regular expression of {size} instructions, more than the {REGEX_SIZE_LIMIT} allowed"
+        )
     return value
 
+
+#: Instructions of a compiled regex; Istio sets the same limit in Envoy (re2.max_program_size.error_level).
+REGEX_SIZE_LIMIT = 32768
 
 Duration = Annotated[
     timedelta,

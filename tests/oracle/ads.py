@@ -17,6 +17,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from envoy.service.secret.v3 import sds_pb2_grpc
 
+from mesh.api.scalars import REGEX_SIZE_LIMIT
 from mesh.control.compile import ALL_TYPES, Resources
 from mesh.control.compile.pb import pack
 from mesh.control.world import Proxy
@@ -127,6 +128,12 @@ def bootstrap(proxy: Proxy, port: int) -> dict[str, Any]:
             },
             "cds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
+        },
+        # Envoy takes tiny regexes only unless told otherwise; Istio tells it this.
+        "layered_runtime": {
+            "layers": [
+                {"name": "mesh", "static_layer": {"re2.max_program_size.error_level": REGEX_SIZE_LIMIT}}
+            ]
         },
         "static_resources": {"clusters": [_grpc_cluster("xds-grpc", port), _grpc_cluster("sds-grpc", port)]},
     }

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
+from envoy.config.listener.v3.listener_pb2 import Listener
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mesh.api import parse
-from mesh.control.compile import LISTENER, compile
-from mesh.control.world import MeshConfig, Proxy, World
+from mesh.control.compile import LISTENER, Resources, compile
+from mesh.control.world import MeshConfig, Proxy, ServicePort, World
 from tests.oracle.ads import Ads, RunningEnvoy, running_envoy
 from tests.oracle.certificates import issue
 from tests.strategies import virtual_services
-from tests.worlds import SAMPLES, bookinfo, by_kind, gateway, objects, sample, sidecar
+from tests.worlds import SAMPLES, bookinfo, by_kind, gateway, objects, sample, service, sidecar
 
 #: Loopback addresses of this run alone.
 _ADDRESSES = f"127.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
@@ -183,6 +185,12 @@ def worlds() -> dict[str, World]:
         rest = (each for each in rules if (each.kind, each.name) not in named)
         found[name] = bookinfo(*own, *rest, first_octets=_ADDRESSES)
     found["everything"] = bookinfo(*objects(EVERYTHING), first_octets=_ADDRESSES)
+    database = service(
+        "db", ServicePort("tcp", 27017, 27017, "TCP"), cluster_ip="10.9.0.1", selector={"app": "productpage"}
+    )
+    found["tcp"] = found["everything"].evolve(
+        services={**found["everything"].services, database.key: database}
+    )
     closed = MeshConfig(
         outbound_traffic_policy="REGISTRY_ONLY", access_log_service=None, enable_auto_mtls=False
     )
@@ -190,11 +198,25 @@ def worlds() -> dict[str, World]:
     return found
 
 
+def at_own_address(resources: Resources, address: str) -> Resources:
+    """The same, but sockets for all addresses (0.0.0.0) are only at `address`, so that tests do not meet."""
+    moved = {}
+    for name, listener in resources.by_type[LISTENER].items():
+        copy = Listener()
+        copy.CopyFrom(listener)
+        if not copy.HasField("bind_to_port"):
+            copy.address.socket_address.address = address
+        moved[name] = copy
+    return Resources({**resources.by_type, LISTENER: moved})
+
+
 async def _accepts_all(proxy: Proxy) -> None:
     ads = Ads(*issue(f"spiffe://cluster.local/ns/{proxy.namespace}/sa/{proxy.service_account}"))
     async with running_envoy(proxy, ads) as envoy:
         for name, world in worlds().items():
             resources = compile(world, proxy)
+            if proxy.interception == "REDIRECT":
+                resources = at_own_address(resources, proxy.ip)
             await ads.serve(resources)
             try:
                 await ads.accepted()
@@ -220,6 +242,10 @@ def sidecar_proxy() -> Proxy:
 
 async def test_envoy_accepts_what_a_sidecar_gets(sidecar_proxy: Proxy) -> None:
     await _accepts_all(sidecar_proxy)
+
+
+async def test_envoy_accepts_what_a_sidecar_behind_iptables_gets(sidecar_proxy: Proxy) -> None:
+    await _accepts_all(replace(sidecar_proxy, interception="REDIRECT"))
 
 
 async def test_envoy_accepts_what_a_gateway_gets() -> None:

@@ -253,6 +253,17 @@ def passthrough(mesh: MeshConfig, interception: str) -> Any:
     return cluster
 
 
+def inbound_passthrough(mesh: MeshConfig) -> Any:
+    """Ports the app does not declare, behind iptables: to the original destination, from an address that iptables
+    knows and does not catch again (127.0.0.6, as in Istio).
+    """
+    cluster = _base(mesh, naming.INBOUND_PASSTHROUGH)
+    cluster.type = cluster_pb2.Cluster.ORIGINAL_DST
+    cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
+    cluster.upstream_bind_config.source_address.CopyFrom(pb.address("127.0.0.6", 0).socket_address)
+    return cluster
+
+
 def black_hole(mesh: MeshConfig) -> Any:
     """A cluster without any endpoint."""
     cluster = _base(mesh, naming.BLACK_HOLE)

@@ -70,7 +70,7 @@ def _excluded(annotations: Mapping[str, str]) -> frozenset[int]:
 def http_proxy(world: World, proxy: Proxy) -> Any:
     """Where the app sends its requests (environment variable http_proxy), in absolute form."""
     manager = http.network_filter(world.mesh, "outbound", "outbound_http_proxy", rds=naming.HTTP_PROXY)
-    return _listener(
+    return listener(
         naming.HTTP_PROXY,
         proxy.app_address,
         naming.OUTBOUND_PORT,
@@ -85,20 +85,20 @@ def inbound(world: World, proxy: Proxy, port: InboundPort) -> Any:
     if port.excluded:
         filters = http.tcp_filters(world.mesh, "inbound", naming.inbound(port.port))
         chains = [listener_components_pb2.FilterChain(filters=filters)]
-        return _listener(name, proxy.ip, port.port, chains, base_pb2.INBOUND)
+        return listener(name, proxy.ip, port.port, chains, base_pb2.INBOUND)
     workload = world.workload_of(proxy)
     labels = workload.labels if workload else proxy.labels
     mode = mutual_tls(world, proxy.namespace, labels).on(port.port)
     policies = authz.policies_for(world, proxy.namespace, labels)
-    filters = _inbound_filters(world, port, authz.rules_for(policies, http=port.is_http))
+    filters = inbound_filters(world, port, authz.rules_for(policies, http=port.is_http))
     chains = inbound_chains(world.mesh.trust_domain, mode, filters, port.is_http)
-    listener = _listener(name, proxy.ip, port.port, chains, base_pb2.INBOUND)
+    made = listener(name, proxy.ip, port.port, chains, base_pb2.INBOUND)
     if mode != "DISABLE":
-        _inspect_tls(listener)
-    return listener
+        _inspect_tls(made)
+    return made
 
 
-def _inbound_filters(world: World, port: InboundPort, rules: list[Any]) -> list[Any]:
+def inbound_filters(world: World, port: InboundPort, rules: list[Any]) -> list[Any]:
     if not port.is_http:
         return http.tcp_filters(world.mesh, "inbound", naming.inbound(port.port), rules)
     prefix = f"inbound_0.0.0.0_{port.port}"
@@ -131,16 +131,16 @@ def gateway(world: World, proxy: Proxy, port: int) -> Any:
     """A plain HTTP port at the edge."""
     manager = http.network_filter(world.mesh, "gateway", f"gateway_{port}", rds=naming.gateway_route(port))
     chains = [listener_components_pb2.FilterChain(filters=[manager])]
-    return _listener(naming.listener(proxy.ip, port), proxy.ip, port, chains, base_pb2.OUTBOUND)
+    return listener(naming.listener(proxy.ip, port), proxy.ip, port, chains, base_pb2.OUTBOUND)
 
 
-def _listener(name: str, address: str, port: int, chains: list[Any], direction: Any) -> Any:
+def listener(name: str, address: str, port: int, chains: list[Any], direction: Any) -> Any:
     return listener_pb2.Listener(
         name=name, address=pb.address(address, port), filter_chains=chains, traffic_direction=direction
     )
 
 
-def _inspect_tls(listener: Any) -> None:
-    listener.listener_filters.add(
+def _inspect_tls(made: Any) -> None:
+    made.listener_filters.add(
         name="envoy.filters.listener.tls_inspector", typed_config=pb.pack(tls_inspector_pb2.TlsInspector())
     )

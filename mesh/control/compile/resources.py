@@ -9,7 +9,8 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from mesh.control.compile import clusters, gateways, listeners, naming, routes
+from mesh.control.compile import clusters, gateways, interception, listeners, naming, routes
+from mesh.control.compile.visibility import services_for
 from mesh.control.world import Proxy, World
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -56,10 +57,14 @@ def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     )
 
     def own_clusters() -> Named:
-        apps = (clusters.inbound(mesh, proxy.app_address, port.port, http2=port.is_http2) for port in ports)
-        return _named([clusters.passthrough(mesh, proxy.interception), clusters.black_hole(mesh), *apps])
+        apps = [clusters.inbound(mesh, proxy.app_address, port.port, http2=port.is_http2) for port in ports]
+        common = [clusters.passthrough(mesh, proxy.interception), clusters.black_hole(mesh)]
+        captured = [clusters.inbound_passthrough(mesh)] if proxy.interception == "REDIRECT" else []
+        return _named([*common, *captured, *apps])
 
     def own_listeners() -> Named:
+        if proxy.interception == "REDIRECT":
+            return _named([interception.inbound(world, proxy, ports)])
         inbound = (listeners.inbound(world, proxy, port) for port in ports)
         return _named([listeners.http_proxy(world, proxy), *inbound])
 
@@ -67,7 +72,21 @@ def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     # The ports are part of the keys, so that a change of services which leaves them alone changes nothing here.
     own = world.memo.get(("own clusters", proxy.id, ports), (*known, mesh), own_clusters)
     sockets = world.memo.get(("own listeners", proxy.id, ports), (*known, mesh, *policies), own_listeners)
+    if proxy.interception == "REDIRECT":
+        return own, {**_captured_listeners(world, proxy), **sockets}, _captured_routes(world, proxy)
     return own, sockets, {naming.HTTP_PROXY: routes.http_proxy_routes(world, proxy)}
+
+
+def _captured_listeners(world: World, proxy: Proxy) -> Named:
+    """Outbound listeners behind iptables: the same for all sidecars of a namespace."""
+    key = ("captured listeners", proxy.namespace)
+    inputs = (services_for(world, proxy.namespace), world.mesh)
+    return world.memo.get(key, inputs, lambda: _named(interception.outbound(world, proxy)))
+
+
+def _captured_routes(world: World, proxy: Proxy) -> Named:
+    ports = interception.http_ports(world, proxy.namespace)
+    return {str(port): routes.outbound_routes(world, proxy, port) for port in ports}
 
 
 def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:

@@ -1,0 +1,110 @@
+"""LDS for sidecars behind iptables (interception REDIRECT): every connection of the pod arrives on two ports.
+
+The kernel sends outbound connections to 15001 and inbound ones to 15006. There Envoy looks up where the connection
+was meant to go and hands it to the listener for that address, or to the filter chain for that port. The listeners for
+addresses have no socket of their own (`bind_to_port` false).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+
+from mesh.control.compile import authz, http, naming, pb
+from mesh.control.compile.authn import mutual_tls
+from mesh.control.compile.listeners import InboundPort, inbound_chains, inbound_filters, listener
+from mesh.control.compile.visibility import services_for
+from mesh.control.world import Proxy, World
+
+_EVERYWHERE = "0.0.0.0"
+#: Name of the chains for ports the app does not declare.
+_CATCH_ALL = "virtualInbound-catchall"
+
+
+def http_ports(world: World, namespace: str) -> list[int]:
+    """The ports on which a proxy of this namespace may meet HTTP; each has a route configuration."""
+    services = services_for(world, namespace)
+    return sorted({port.port for service in services for port in service.ports if port.is_http})
+
+
+def outbound(world: World, proxy: Proxy) -> Iterator[Any]:
+    """15001, a listener for each HTTP port, and one for each address and port of other services."""
+    yield _virtual_outbound(world)
+    for port in http_ports(world, proxy.namespace):
+        manager = http.network_filter(world.mesh, "outbound", f"outbound_{_EVERYWHERE}_{port}", rds=str(port))
+        yield _unbound(_EVERYWHERE, port, [manager])
+    for service in services_for(world, proxy.namespace):
+        for each in service.ports:
+            if each.is_http or each.protocol == "UDP" or service.cluster_ip in ("", "None"):
+                continue
+            cluster = naming.outbound(each.port, "", service.hostname)
+            yield _unbound(service.cluster_ip, each.port, http.tcp_filters(world.mesh, "outbound", cluster))
+
+
+def _unbound(address: str, port: int, filters: list[Any]) -> Any:
+    chains = [listener_components_pb2.FilterChain(filters=filters)]
+    made = listener(naming.listener(address, port), address, port, chains, base_pb2.OUTBOUND)
+    made.bind_to_port.value = False
+    return made
+
+
+def _virtual_outbound(world: World) -> Any:
+    """Where no listener knows the destination: on to it untouched, or nowhere. Itself is nobody's destination."""
+    open_mesh = world.mesh.outbound_traffic_policy == "ALLOW_ANY"
+    cluster = naming.PASSTHROUGH if open_mesh else naming.BLACK_HOLE
+    chains = [
+        _black_hole_chain(world, "outbound", naming.OUTBOUND_PORT),
+        listener_components_pb2.FilterChain(
+            name="virtualOutbound-catchall-tcp", filters=http.tcp_filters(world.mesh, "outbound", cluster)
+        ),
+    ]
+    made = listener("virtualOutbound", _EVERYWHERE, naming.OUTBOUND_PORT, chains, base_pb2.OUTBOUND)
+    made.use_original_dst.value = True
+    return made
+
+
+def inbound(world: World, proxy: Proxy, ports: tuple[InboundPort, ...]) -> Any:
+    """15006: a set of chains for each port the app declares, and one for all other ports."""
+    workload = world.workload_of(proxy)
+    labels = workload.labels if workload else proxy.labels
+    demanded = mutual_tls(world, proxy.namespace, labels)
+    policies = authz.policies_for(world, proxy.namespace, labels)
+    chains = [_black_hole_chain(world, "inbound", naming.INBOUND_PORT)]
+    for port in ports:
+        filters = inbound_filters(world, port, authz.rules_for(policies, http=port.is_http))
+        made = inbound_chains(world.mesh.trust_domain, demanded.on(port.port), filters, port.is_http)
+        chains += [_for_port(chain, port.port) for chain in made]
+    rules = authz.rules_for(policies, http=False)
+    rest = http.tcp_filters(world.mesh, "inbound", naming.INBOUND_PASSTHROUGH, rules)
+    for chain in inbound_chains(world.mesh.trust_domain, demanded.mode, rest, is_http=False):
+        chain.name = f"{_CATCH_ALL}-{chain.name}"
+        chains.append(chain)
+    made = listener("virtualInbound", _EVERYWHERE, naming.INBOUND_PORT, chains, base_pb2.INBOUND)
+    return _with_inspection(made)
+
+
+def _for_port(chain: Any, port: int) -> Any:
+    chain.filter_chain_match.destination_port.value = port
+    chain.name = f"{port}-{chain.name}"
+    return chain
+
+
+def _black_hole_chain(world: World, side: http.Side, port: int) -> Any:
+    """A connection made to the proxy's own port would go round in circles."""
+    filters = http.tcp_filters(world.mesh, side, naming.BLACK_HOLE)
+    return _for_port(listener_components_pb2.FilterChain(name="blackhole", filters=filters), port)
+
+
+def _with_inspection(made: listener_pb2.Listener) -> Any:
+    made.listener_filters.add(
+        name="envoy.filters.listener.original_dst", typed_config=pb.pack(original_dst_pb2.OriginalDst())
+    )
+    made.listener_filters.add(
+        name="envoy.filters.listener.tls_inspector", typed_config=pb.pack(tls_inspector_pb2.TlsInspector())
+    )
+    return made
