@@ -179,7 +179,9 @@ async def running_envoy(proxy: Proxy, ads: Ads) -> AsyncIterator[RunningEnvoy]:
     folder = Path(tempfile.mkdtemp(prefix="oracle-"))
     config, admin, log = folder / "envoy.json", folder / "admin", folder / "log"
     config.write_text(json.dumps(bootstrap(proxy, port)))
-    options = ("--concurrency", "1", "--use-dynamic-base-id", "-l", "warning", "--log-path", str(log))
+    options = ["--concurrency", "1", "--use-dynamic-base-id", "-l", "warning", "--log-path", str(log)]
+    # As Istio starts it: connections of a replaced listener end with their next response.
+    options += ["--drain-time-s", "5", "--drain-strategy", "immediate"]
     process = await asyncio.create_subprocess_exec(
         envoy_binary(), "-c", str(config), "--admin-address-path", str(admin), *options
     )
