@@ -146,7 +146,7 @@ def _table(source: str, name: str) -> dict[str, str]:
     return table
 
 
-_MUST = re.compile(r"^    (\w+): (?!Optional\[|ClassVar\[)", re.MULTILINE)
+_MUST = re.compile(r"^    (\w+): (?!Optional\[|ClassVar\[|Any = )", re.MULTILINE)
 _REFUSES_NONE = re.compile(r"Invalid value for `(\w+)`, must not be `None`")
 
 
