@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -32,8 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import cluster.embedded.apiserver as apiserver
-from cluster.embedded import lifeline, node
+from cluster.embedded import lifeline
 from cluster.embedded.slots import API_PORT, Slot, take_slot
 from cluster.embedded.zygote import Child, Zygote, preload
 
@@ -111,12 +111,11 @@ class Supervisor:
         if self.options.report_fd is not None:
             self._report = socket.socket(fileno=self.options.report_fd)
         self.lifeline, self._lifeline_write = os.pipe()
-        gc.collect()
-        gc.freeze()
         node_end, zygote_end = socket.socketpair()
         if child := self._fork_zygote(zygote_end, node_end):
             return child
         zygote_end.close()
+        self._import_shared()
         slot = self._take_slot()
         facts = self._fork_apiserver(slot, node_end)
         self._fork_node(slot, facts, node_end)
@@ -131,6 +130,13 @@ class Supervisor:
         self._fail(
             "no loopback network is free: 241 clusters run on this machine, or 127.0.0.0/8 cannot be bound"
         )
+
+    def _import_shared(self) -> None:
+        """Import what API server and node share, while the zygote is busy with imports of its own."""
+        self._apiserver = importlib.import_module("cluster.embedded.apiserver")
+        self._node = importlib.import_module("cluster.embedded.node")
+        gc.collect()
+        gc.freeze()
 
     # -- children ---------------------------------------------------------------------------------------------
 
@@ -165,14 +171,14 @@ class Supervisor:
         if not self._fork("API server"):
             node_end.close()
             os.close(read_end)
-            options = apiserver.Options(
+            options = self._apiserver.Options(
                 slot.node,
                 API_PORT,
                 self.options.state_dir,
                 slot.service_range,
                 lambda facts: _tell(write_end, facts),
             )
-            self._run_child(lambda: apiserver.serve(options))
+            self._run_child(lambda: self._apiserver.serve(options))
         os.close(write_end)
         return self._await_line(read_end, "API server")
 
@@ -180,10 +186,10 @@ class Supervisor:
         read_end, write_end = os.pipe()
         if not self._fork("node"):
             os.close(read_end)
-            options = node.NodeOptions(
+            options = self._node.NodeOptions(
                 NODE_NAME, Path(facts["kubeconfig"]), slot, self.options.state_dir, self.options.image
             )
-            self._run_child(lambda: node.serve(options, node_end, lambda: _tell(write_end, {})))
+            self._run_child(lambda: self._node.serve(options, node_end, lambda: _tell(write_end, {})))
         os.close(write_end)
         self._await_line(read_end, "node")
 
