@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from mesh.api.cors import CorsPolicy
 from mesh.api.matching import HTTPMatchRequest
 from mesh.api.model import Model, export_to_problems, not_empty
 from mesh.api.problems import Problem
@@ -151,7 +152,6 @@ class HTTPRoute(Model):
 
     unsupported: ClassVar[Mapping[str, str]] = {
         "delegate": "",
-        "corsPolicy": "",
         "mirrorPercent": "Istio deprecates it too: use mirrorPercentage.value",
     }
 
@@ -167,6 +167,7 @@ class HTTPRoute(Model):
     mirror: Destination | None = None
     mirror_percentage: Percent | None = None
     mirrors: tuple[HTTPMirrorPolicy, ...] = ()
+    cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
 
     def check(self) -> Iterator[Problem]:

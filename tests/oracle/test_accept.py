@@ -58,6 +58,9 @@ spec:
         delay: {fixedDelay: 100ms, percentage: {value: 0.1}}
         abort: {grpcStatus: UNAVAILABLE, percentage: {value: 50}}
       mirror: {host: reviews, subset: v3}
+      corsPolicy:
+        {allowOrigins: [{exact: "http://a.example"}, {regex: ".*"}], allowMethods: [GET, POST], allowHeaders: [x-a],
+         exposeHeaders: [x-b], maxAge: 24h, allowCredentials: true}
       mirrorPercentage: {value: 12.5}
       headers:
         request: {set: {a: b}, add: {c: d}, remove: [e]}

@@ -8,19 +8,22 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as route
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as fault_common
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 
+from mesh.api.cors import CorsPolicy
 from mesh.api.matching import HTTPMatchRequest
 from mesh.api.routing import GRPC_CODES, Destination, HTTPFaultInjection, HTTPRetry, Percent, is_status_code
 from mesh.api.virtual_service import Headers, HTTPRedirect, HTTPRoute, HTTPRouteDestination
 from mesh.control.compile import pb
-from mesh.control.compile.matches import route_match
+from mesh.control.compile.matches import route_match, string_matcher
 
 #: Gives the cluster name of a destination.
 ClusterOf = Callable[[Destination], str]
 
 FAULT_FILTER = "envoy.filters.http.fault"
+CORS_FILTER = "envoy.filters.http.cors"
 _DEFAULT_RETRY_ON = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 _REDIRECT_CODES = {
     301: route.RedirectAction.MOVED_PERMANENTLY,
@@ -46,6 +49,8 @@ def build_route(rule: HTTPRoute, match: HTTPMatchRequest | None, port: int, clus
         _forward(result, rule, authority, cluster_of)
     if rule.fault:
         result.typed_per_filter_config[FAULT_FILTER].CopyFrom(pb.pack(_fault(rule.fault)))
+    if rule.cors_policy:
+        result.typed_per_filter_config[CORS_FILTER].CopyFrom(pb.pack(_cors(rule.cors_policy)))
     return result
 
 
@@ -188,6 +193,19 @@ def _redirect(redirect: HTTPRedirect, port: int) -> Any:
     if wanted != (443 if redirect.scheme == "https" else 80):
         action.port_redirect = wanted
     return action
+
+
+def _cors(policy: CorsPolicy) -> Any:
+    result = cors_pb2.CorsPolicy(
+        allow_origin_string_match=[string_matcher(origin) for origin in policy.allow_origins],
+        allow_methods=",".join(policy.allow_methods),
+        allow_headers=",".join(policy.allow_headers),
+        expose_headers=",".join(policy.expose_headers),
+        max_age=str(round(policy.max_age.total_seconds())) if policy.max_age else "",
+    )
+    if policy.allow_credentials is not None:
+        result.allow_credentials.value = policy.allow_credentials
+    return result
 
 
 def _fault(fault: HTTPFaultInjection) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2 as http_rbac
 from envoy.extensions.filters.http.router.v3 import router_pb2
@@ -15,7 +16,7 @@ from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from mesh.control.compile import access_log, pb
-from mesh.control.compile.actions import FAULT_FILTER
+from mesh.control.compile.actions import CORS_FILTER, FAULT_FILTER
 from mesh.control.world import MeshConfig
 
 Side = Literal["inbound", "outbound", "gateway"]
@@ -67,13 +68,13 @@ def _client_certificate(manager: Any, side: Side) -> None:
 
 
 def _filters(side: Side, rules: Sequence[Any]) -> list[Any]:
-    """In order: may this request pass (inbound), shall it fail on purpose (outbound), then where to."""
+    """In order: may this request pass (inbound); is it a browser's preflight, shall it fail on purpose (outbound)."""
     filters = [
         _filter("envoy.filters.http.rbac", http_rbac.RBAC(rules=rule, rules_stat_prefix=_RBAC_PREFIX))
         for rule in rules
     ]
     if side != "inbound":
-        filters.append(_filter(FAULT_FILTER, fault_pb2.HTTPFault()))
+        filters += [_filter(CORS_FILTER, cors_pb2.Cors()), _filter(FAULT_FILTER, fault_pb2.HTTPFault())]
     return [*filters, _filter("envoy.filters.http.router", router_pb2.Router())]
 
 

@@ -57,6 +57,7 @@ def test_a_sidecar_listens_for_its_app_and_in_front_of_it() -> None:
     http = manager(outbound.filter_chains[0])
     assert http.rds.route_config_name == "http_proxy"
     assert [each.name for each in http.http_filters] == [
+        "envoy.filters.http.cors",
         "envoy.filters.http.fault",
         "envoy.filters.http.router",
     ]
