@@ -20,6 +20,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 from urllib3.exceptions import HTTPError
 
+from cluster.sentences import plain
+
 Object = dict[str, Any]
 
 FIELD_MANAGER = "service-mesh-lab"
@@ -311,6 +313,8 @@ def _refusal(answer: Answer) -> ApiError:
     except ValueError:
         status = None
     if isinstance(status, dict) and status.get("kind") == "Status":
-        return ApiError(answer.status, str(status.get("message", "refused")), str(status.get("reason", "")))
+        return ApiError(
+            answer.status, plain(str(status.get("message", "refused"))), str(status.get("reason", ""))
+        )
     text = answer.body.decode(errors="replace").strip()
     return ApiError(answer.status, text or f"HTTP {answer.status}")

@@ -106,5 +106,13 @@ def visit(
 
 def _checked(answer: Answer, who: str) -> Answer:
     if answer.status != 200:
-        raise ApiError(answer.status, f"{who}: {answer.body[:500].decode(errors='replace').strip()}")
+        raise ApiError(answer.status, f"{who}: {_reason(answer)}")
     return answer
+
+
+def _reason(answer: Answer) -> str:
+    """The sentence in a refusal: our services answer {"error": sentence}."""
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.body[:500].decode(errors="replace").strip()

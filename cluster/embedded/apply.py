@@ -86,14 +86,14 @@ def _entry(owners: list[Owned], manager: Manager) -> Owned | None:
     return next((owned for owned in owners if owned.manager == manager), None)
 
 
-def _with(owners: list[Owned], new: Owned) -> list[Owned]:
+def _with(owners: list[Owned], new: Owned, touched: bool = False) -> list[Owned]:
     """The list with `new` in the place of its manager's entry, the time kept if it owns what it owned
-    before.
+    before and (`touched`) changed no value of it.
     """
     old = _entry(owners, new.manager)
     if old is None:
         return [*owners, new]
-    if old.fields == new.fields and old.api_version == new.api_version:
+    if not touched and old.fields == new.fields and old.api_version == new.api_version:
         new = old
     return [new if owned is old else owned for owned in owners]
 
@@ -164,7 +164,8 @@ def apply(
     owners = [replace(o, fields=fieldsets.subtract(o.fields, removed)) for o in owners] if removed else owners
     metadata = {**merged["metadata"]}
     merged = {**merged, "metadata": metadata}
-    write(merged, _with(owners, Owned(manager, applied["apiVersion"], now, wanted)))
+    mine = Owned(manager, applied["apiVersion"], now, wanted)
+    write(merged, _with(owners, mine, touched=bool(changed or removed)))
     return merged
 
 

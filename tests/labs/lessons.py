@@ -9,6 +9,7 @@ from typing import Any
 
 import nbformat
 import psutil
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 LABS = Path(__file__).parents[2] / "labs"
@@ -23,8 +24,8 @@ def copy(name: str, to: Path, parameters: Mapping[str, Any]) -> Path:
         LABS, labs, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", "pictures")
     )
     path = labs / f"{name}.ipynb"
-    lesson = nbformat.read(path, as_version=4)
-    nbformat.write(parameterize_notebook(lesson, dict(parameters)), path)
+    if parameters:
+        nbformat.write(parameterize_notebook(load_notebook_node(str(path)), dict(parameters)), path)
     return path
 
 
