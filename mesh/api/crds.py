@@ -7,7 +7,9 @@ webhook could refuse it by name.
 
 from __future__ import annotations
 
+import copy
 import inspect
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
@@ -28,6 +30,7 @@ def crds() -> list[dict[str, Any]]:
 
 def crd(kind: Kind) -> dict[str, Any]:
     """The CRD of one kind: every version served with the same schema, the first one stored."""
+    schema = object_schema(kind.model)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -43,12 +46,12 @@ def crd(kind: Kind) -> dict[str, Any]:
                 "shortNames": list(kind.short_names),
                 "categories": ["istio-io"],
             },
-            "versions": [_version(kind, version) for version in kind.versions],
+            "versions": [_version(kind, version, schema) for version in kind.versions],
         },
     }
 
 
-def _version(kind: Kind, version: str) -> dict[str, Any]:
+def _version(kind: Kind, version: str, schema: Schema) -> dict[str, Any]:
     return {
         "name": version,
         "served": True,
@@ -59,7 +62,7 @@ def _version(kind: Kind, version: str) -> dict[str, Any]:
             "openAPIV3Schema": {
                 "type": "object",
                 "properties": {
-                    "spec": object_schema(kind.model),
+                    "spec": copy.deepcopy(schema),
                     "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
                 },
             }
@@ -104,7 +107,7 @@ def _schema(annotation: Any) -> Schema:
 
 def _scalar_schema(annotation: Any) -> Schema:
     """What pydantic says of a scalar, in the words a structural schema knows."""
-    said = TypeAdapter(annotation).json_schema()
+    said = _json_schema(annotation)
     options = [option for option in said.get("anyOf", [said]) if option.get("type") != "null"]
     schema = {key: options[0][key] for key in _KEPT if key in options[0]}
     if schema.get("type") == "integer" and schema.get("maximum", 0) > 2**31 - 1:
@@ -114,6 +117,11 @@ def _scalar_schema(annotation: Any) -> Schema:
     if "const" in options[0]:
         schema["enum"] = [options[0]["const"]]
     return schema
+
+
+@cache
+def _json_schema(annotation: Any) -> Schema:
+    return TypeAdapter(annotation).json_schema()
 
 
 def own_doc(model: type[Model]) -> str:

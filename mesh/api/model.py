@@ -25,7 +25,13 @@ class Model(BaseModel):
     """A mapping in the YAML of an Istio kind; camelCase there, snake_case here; immutable."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, serialize_by_alias=True, validate_by_name=False
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        serialize_by_alias=True,
+        validate_by_name=False,
+        # A program that only names kinds should not wait for the validators of all of them.
+        defer_build=True,
     )
 
     #: What Istio has here and we refuse, by its name in YAML; the value completes "... is not supported yet".

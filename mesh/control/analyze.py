@@ -17,7 +17,7 @@ from mesh.api.routing import Destination
 from mesh.api.virtual_service import MESH, HTTPRoute
 from mesh.control.compile.matches import is_catch_all
 from mesh.control.compile.naming import host_matches, resolve
-from mesh.control.compile.visibility import VirtualService, destination_rule_for, exported
+from mesh.control.compile.visibility import VirtualService, destination_rule_for, exported, fits
 from mesh.control.world import World
 
 Level = Literal["Error", "Warning", "Info"]
@@ -89,6 +89,10 @@ def _destination(world: World, vs: VirtualService, path: str, to: Destination) -
         said = f"no service has the host {to.host!r}; requests get 503 (NC) until one has" + _hint(
             world, hostname
         )
+        yield _finding("IST0101", "Error", vs, f"{path}.host", said)
+        return
+    if service.type == "ExternalName":
+        said = f"{to.host!r} is an ExternalName service, which the mesh does not route to yet: requests get 503 (NC)"
         yield _finding("IST0101", "Error", vs, f"{path}.host", said)
         return
     if not exported(service.export_to, service.namespace, vs.namespace):
@@ -187,7 +191,11 @@ def _meet(one: VirtualService, other: VirtualService) -> bool:
 
 
 def _selectors(world: World) -> Iterator[Finding]:
-    """Policies that select no pod there is now."""
+    """Gateways and policies that select no pod there is now."""
+    for gateway in world.gateways:
+        if not any(fits(gateway.spec.selector, pod.labels) for pod in world.workloads.values()):
+            said = "selects no workload there is now, so nothing listens for it"
+            yield _finding("IST0101", "Error", gateway, "spec.selector", said)
     chosen: list[tuple[ConfigObject[Any], WorkloadSelector | None]] = []
     chosen += [(policy, policy.spec.selector) for policy in world.peer_authentications]
     chosen += [(policy, policy.spec.selector) for policy in world.authorization_policies]

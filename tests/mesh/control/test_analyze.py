@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mesh.control.analyze import analyze, findings_about
-from tests.worlds import bookinfo, objects, sample
+from tests.worlds import bookinfo, objects, sample, service
 
 HEAD = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: r}\nspec: "
 
@@ -114,3 +114,18 @@ metadata: {name: p}
 spec: {selector: {matchLabels: {app: nobody}}}
 """
     assert said(text) == [("IST0127", "spec.selector")]
+
+
+def test_a_gateway_nobody_plays() -> None:
+    gateway, routes = sample("bookinfo-gateway")
+    world = bookinfo(gateway, routes)
+    (finding,) = analyze(world.evolve(workloads={}))
+    assert (finding.code, finding.kind, finding.path) == ("IST0101", "Gateway", "spec.selector")
+
+
+def test_a_service_that_is_only_a_name() -> None:
+    text = HEAD + "{hosts: [reviews], http: [{route: [{destination: {host: outside}}]}]}"
+    world = bookinfo(*objects(text))
+    outside = service("outside", type="ExternalName", external_name="a.example")
+    (finding,) = analyze(world.evolve(services={**world.services, outside.key: outside}))
+    assert "ExternalName" in finding.sentence
