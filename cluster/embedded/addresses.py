@@ -41,6 +41,15 @@ class Allocator:
         spec["clusterIP"], spec["clusterIPs"] = address, [address]
         if spec.get("type") in ("NodePort", "LoadBalancer"):
             self._assign_ports(service, old)
+        else:
+            self._drop_ports(service, old)
+
+    def _drop_ports(self, service: Object, old: Object | None) -> None:
+        """A Service that is no longer of type NodePort gives its ports back; a new one may not ask for any."""
+        for index, port in enumerate(service["spec"].get("ports") or []):
+            if port.pop("nodePort", None) and (old is None or old["spec"].get("type") == "ClusterIP"):
+                why = "Forbidden: may not be used when `type` is 'ClusterIP'"
+                raise self._bad(service, Cause("FieldValueForbidden", why, f"spec.ports[{index}].nodePort"))
 
     def _check_address(self, service: Object, address: str) -> None:
         try:
@@ -75,7 +84,7 @@ class Allocator:
         own = (service["metadata"].get("namespace", ""), service["metadata"].get("name", ""))
         taken = {
             port.get("nodePort")
-            for entry in self._store.list("services")
+            for entry in self._store.entries("services")
             if entry.key != own
             for port in entry.object["spec"].get("ports") or []
         }

@@ -48,7 +48,7 @@ def select(store: Store, call: Call) -> tuple[list[Entry], Object]:
     time.
     """
     chosen = predicate(call)
-    entries = store.list(call.kind.resource, call.target.namespace)
+    entries = store.entries(call.kind.resource, call.target.namespace)
     if chosen is not selectors.everything:
         entries = [entry for entry in entries if chosen(entry.object)]
     metadata: Object = {"resourceVersion": str(store.revision)}
@@ -96,43 +96,52 @@ class Watch:
         self._since = call.query.get("resourceVersion", "")
         seconds = call.query.get("timeoutSeconds")
         self._seconds = float(seconds) if seconds else random.uniform(*WATCH_SECONDS)
-        self._position = self._start()
+        listed = self._since in ("", "0") or self._initial
+        self._first = store.entries(self._kind.resource, self._namespace) if listed else []
+        self._revision = store.revision if listed else revision(self._since)
+        self._position = self._started()
 
-    def _start(self) -> int:
-        fresh = self._since in ("", "0") or self._initial
-        since = self._store.revision if fresh else revision(self._since)
-        return self._store.start(self._kind.resource, since)
+    def _started(self) -> int | ApiError:
+        """Where to go on, or why that is impossible: told on the stream, as clients expect it of a watch."""
+        try:
+            return self._store.start(self._kind.resource, self._revision)
+        except ApiError as error:
+            return error
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """Lines of JSON until the watch's time is over; an ERROR line ends it early (410 Gone)."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._seconds
-        if self._initial or self._since in ("", "0"):
-            for entry in self._store.list(self._kind.resource, self._namespace):
-                if self._matches(entry.object):
-                    yield self._line("ADDED", entry)
-            if self._initial:
-                yield self._bookmark({"k8s.io/initial-events-end": "true"})
-        events = self._store.follow(self._kind.resource, self._position)
-        following = asyncio.ensure_future(anext(events))
+        """Pieces of whole lines of JSON until the watch's time is over; an ERROR line ends it early (410 Gone)."""
+        end = asyncio.get_running_loop().time() + self._seconds
+        if first := [self._line("ADDED", entry) for entry in self._first if self._matches(entry.object)]:
+            yield b"".join(first)
+        self._first = []
+        if self._initial:
+            yield self._bookmark({"k8s.io/initial-events-end": "true"}, self._revision)
+        if isinstance(self._position, ApiError):
+            yield self._error(self._position)
+            return
         try:
-            while (now := loop.time()) < end:
-                await asyncio.wait([following], timeout=min(BOOKMARK_SECONDS, end - now))
-                if not following.done():
-                    if self._bookmarks:
-                        yield self._bookmark({})
-                    continue
-                line = self._event(following.result())
-                following = asyncio.ensure_future(anext(events))
-                if line:
-                    yield line
+            async for piece in self._follow(self._position, end):
+                yield piece
         except ApiError as error:
-            yield b'{"type":"ERROR","object":' + encode(error.status()) + b"}\n"
-        finally:
-            following.cancel()
+            yield self._error(error)
 
-    def _bookmark(self, annotations: Object) -> bytes:
-        metadata: Object = {"resourceVersion": str(self._store.revision), "creationTimestamp": None}
+    async def _follow(self, position: int, end: float) -> AsyncIterator[bytes]:
+        """What happens from `position` on, until the loop's time is `end`. Raises Expired."""
+        loop, resource = asyncio.get_running_loop(), self._kind.resource
+        while (now := loop.time()) < end:
+            if events := self._store.read(resource, position):
+                position += len(events)
+                if lines := [line for event in events if (line := self._event(event))]:
+                    yield b"".join(lines)
+            elif not await self._store.wait(resource, min(BOOKMARK_SECONDS, end - now)) and self._bookmarks:
+                yield self._bookmark({}, self._store.revision)
+
+    @staticmethod
+    def _error(error: ApiError) -> bytes:
+        return b'{"type":"ERROR","object":' + encode(error.status()) + b"}\n"
+
+    def _bookmark(self, annotations: Object, at: int) -> bytes:
+        metadata: Object = {"resourceVersion": str(at), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = annotations
         mark = {"kind": self._kind.kind, "apiVersion": self._kind.api_version, "metadata": metadata}

@@ -12,7 +12,7 @@ Nothing here knows of HTTP, kinds or validation, and nothing awaits but the watc
 import asyncio
 import json
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cluster.embedded.status import Object, already_exists, conflict, expired, not_found
@@ -120,13 +120,13 @@ class Store:
     def find(self, resource: str, namespace: str, name: str) -> Entry | None:
         return self._log(resource).entries.get((namespace, name))
 
-    def list(self, resource: str, namespace: str = "") -> list[Entry]:
+    def entries(self, resource: str, namespace: str = "") -> list[Entry]:
         """Entries by namespace and name; all namespaces if `namespace` is ""."""
         entries = self._log(resource).entries
         return [entries[key] for key in sorted(entries) if not namespace or key[0] == namespace]
 
     def objects(self, resource: str, namespace: str = "") -> Iterator[Object]:
-        return (entry.object for entry in self.list(resource, namespace))
+        return (entry.object for entry in self.entries(resource, namespace))
 
     def create(self, resource: str, object: Object) -> Entry:
         """Store a new object; the caller hands the dict over. Raises AlreadyExists."""
@@ -153,7 +153,7 @@ class Store:
 
     def drop(self, resource: str) -> None:
         """Forget a whole resource (its definition was deleted), telling its watchers of each object."""
-        for entry in self.list(resource):
+        for entry in self.entries(resource):
             self.remove(resource, entry.key, entry.revision)
 
     def _expect(self, resource: str, key: Key, revision: int) -> Entry:
@@ -172,28 +172,25 @@ class Store:
         log.append(event)
 
     def start(self, resource: str, revision: int) -> int:
-        """The position from which to `follow` after `revision`. Raises Expired (410)."""
+        """The position from which to `read` after `revision`. Raises Expired (410)."""
         if revision > self.revision:
             raise expired(f"too large resource version: {revision}, current: {self.revision}")
         return self._log(resource).position(revision)
 
-    async def follow(self, resource: str, position: int) -> AsyncIterator[Event]:
-        """The events of a resource from `position` on, for ever. Raises Expired when the history overtakes
-        us.
-        """
+    def read(self, resource: str, position: int) -> list[Event]:
+        """The events of a resource from `position` on. Raises Expired (410) when the history has overtaken it."""
         log = self._log(resource)
-        while True:
-            if position < log.first:
-                raise expired(
-                    f"too old resource version: the watch fell {log.first - position} events behind"
-                )
-            for event in log.events[position - log.first :]:
-                position += 1
-                yield event
-            if position == log.first + len(log.events):
-                future = asyncio.get_running_loop().create_future()
-                log.waiting.add(future)
-                try:
-                    await future
-                finally:
-                    log.waiting.discard(future)
+        if position < log.first:
+            raise expired(f"too old resource version: the watch fell {log.first - position} events behind")
+        return log.events[position - log.first :]
+
+    async def wait(self, resource: str, seconds: float) -> bool:
+        """Wait for the next event of a resource; False if none came in time."""
+        waiting = self._log(resource).waiting
+        future = asyncio.get_running_loop().create_future()
+        waiting.add(future)
+        try:
+            done, _ = await asyncio.wait([future], timeout=seconds)
+        finally:
+            waiting.discard(future)
+        return bool(done)

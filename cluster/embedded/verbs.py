@@ -57,8 +57,10 @@ class Verbs:
 
     async def run(self, call: Call, table: tables.Wish | None) -> Answer:
         """Carry out any verb but watch. Raises ApiError."""
-        if call.target.verb not in call.kind.verbs:
-            raise method_not_supported(call.target.verb)
+        target = call.target
+        on_subresource = bool(target.subresource) and target.verb not in ("get", "update", "patch")
+        if target.verb not in call.kind.verbs or on_subresource or (target.verb == "create" and target.name):
+            raise method_not_supported(target.verb)
         match call.target.verb:
             case "get":
                 entry = self.store.get(call.kind.resource, call.target.namespace, call.target.name)

@@ -56,6 +56,8 @@ class Writer:
         if call.dry_run:
             object["metadata"].pop("resourceVersion", None)
             return Entry(object, 0)
+        if kind.storage_version:
+            object["apiVersion"] = f"{kind.group}/{kind.storage_version}"
         return self.store.create(kind.resource, object)
 
     def _complete(self, kind: Kind, object: Object) -> None:
