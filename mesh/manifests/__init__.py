@@ -40,8 +40,8 @@ SHOP = (
 
 PRELOAD = (
     "mesh.control.app",
-    "mesh.proxy",
-    "mesh.telemetry",
+    "mesh.proxy.app",
+    "mesh.telemetry.app",
     "mesh.shop.__main__",
     "mesh.shop.visitors",
 )
