@@ -43,6 +43,7 @@ from mesh.control.kube import (
     VALIDATING_WEBHOOKS,
     Kube,
     KubeError,
+    Object,
     Resource,
 )
 from mesh.control.monitor import Monitor
@@ -50,8 +51,8 @@ from mesh.control.publish import Publisher
 from mesh.control.server import OPTIONS, DiscoveryServer
 from mesh.control.serving import ServingCertificate, server_names
 from mesh.control.status import StatusWriter
-from mesh.control.trust import Trust
-from mesh.control.watch import Changes, Reflector
+from mesh.control.trust import WEBHOOKS, Trust
+from mesh.control.watch import Changes, Key, Reflector
 from mesh.control.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
@@ -120,17 +121,25 @@ class Control:
 
     def _changed(self, resource: Resource, changes: Changes) -> None:
         """Every change of the cluster comes by here."""
-        if resource in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
+        if resource in WEBHOOKS:
             self.trust.webhooks_changed(resource, changes)
             return
         if resource == NAMESPACES:
             self.trust.namespaces_changed(changes)
         if resource == CONFIG_MAPS:
             self._read_injection(changes)
-        if self.assembler.apply(resource, changes):
+        if any([self._take(resource, key, obj) for key, obj in changes.items()]):
             self.debouncer.change()
         if resource in KIND_OF:
             self.status.news()
+
+    def _take(self, resource: Resource, key: Key, obj: Object | None) -> bool:
+        """Take one object in. One that we cannot read must not keep the others from being seen."""
+        try:
+            return self.assembler.apply(resource, {key: obj})
+        except Exception:
+            log.exception("%s %s/%s cannot be read; it stays as it was", resource.plural, *key)
+            return False
 
     def _read_injection(self, changes: Changes) -> None:
         config = changes.get((self.settings.namespace, MESH_CONFIG))

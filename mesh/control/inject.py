@@ -176,7 +176,7 @@ def _label(metadata: Object, containers: list[Object]) -> None:
     name = labels.get("app.kubernetes.io/name") or labels.get("app") or workload
     revision = labels.get("app.kubernetes.io/version") or labels.get("version") or "latest"
     labels.setdefault(TLS_MODE_LABEL, "istio")
-    labels.setdefault("service.istio.io/canonical-name", name)
+    labels.setdefault("service.istio.io/canonical-name", name[:63].rstrip("-._"))  # the most a label may have
     labels.setdefault("service.istio.io/canonical-revision", revision)
     annotations = metadata["annotations"] = dict(metadata.get("annotations") or {})
     annotations[STATUS_ANNOTATION] = json.dumps(

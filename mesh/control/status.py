@@ -66,6 +66,23 @@ def analyzed(findings: Sequence[Finding]) -> Condition:
     return Condition("PassedAnalysis", "False", worst, said)
 
 
+def safely_analyzed(world: World) -> list[Finding]:
+    """The findings; none when the analysis itself fails, since advice must not stand in the way of service."""
+    try:
+        return analyze(world)
+    except Exception:
+        log.exception("the analysis of the rules failed; this is a fault of the mesh, not of a rule")
+        return []
+
+
+def by_rule(findings: Iterable[Finding]) -> dict[RuleKey, list[Finding]]:
+    """The findings of each rule."""
+    found: dict[RuleKey, list[Finding]] = {}
+    for one in findings:
+        found.setdefault((one.kind, one.namespace, one.name), []).append(one)
+    return found
+
+
 def status(
     generation: int, conditions: Sequence[Condition], findings: Sequence[Finding], old: Object, now: str
 ) -> Object:
@@ -123,9 +140,7 @@ class StatusWriter:
     def due(self) -> dict[RuleKey, Object]:
         """The status of each rule that does not have it yet."""
         world, rules = self._world(), self._rules()
-        findings: dict[RuleKey, list[Finding]] = {}
-        for one in analyze(world):
-            findings.setdefault((one.kind, one.namespace, one.name), []).append(one)
+        findings = by_rule(safely_analyzed(world))
         connections, now = list(self._connections()), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         new: dict[RuleKey, Object] = {}
         for key, obj in rules.items():

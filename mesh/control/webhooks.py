@@ -20,8 +20,8 @@ from aiohttp import web
 
 from mesh.api import Invalid, parse
 from mesh.api.objects import ConfigObject
-from mesh.control.analyze import analyze
 from mesh.control.inject import InjectError, Injection, inject, wants_sidecar
+from mesh.control.status import by_rule, safely_analyzed
 from mesh.control.world import World
 
 log = logging.getLogger(__name__)
@@ -103,11 +103,8 @@ def warnings(world: World, rule: ConfigObject[Any]) -> list[str]:
     """What is doubtful about a rule if it were part of this world."""
     key = (rule.namespace, rule.name)
     rules = {**world.config, rule.kind: {**world.config.get(rule.kind, {}), key: rule}}
-    return [
-        f"{finding.path}: {finding.sentence} [{finding.code}]"
-        for finding in analyze(world.evolve(config=rules))
-        if (finding.kind, finding.namespace, finding.name) == (rule.kind, *key)
-    ]
+    findings = by_rule(safely_analyzed(world.evolve(config=rules))).get((rule.kind, *key), [])
+    return [f"{finding.path}: {finding.sentence} [{finding.code}]" for finding in findings]
 
 
 def _refuse(message: str) -> Object:
