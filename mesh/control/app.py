@@ -128,7 +128,8 @@ class Control:
             self.trust.namespaces_changed(changes)
         if resource == CONFIG_MAPS:
             self._read_injection(changes)
-        if any([self._take(resource, key, obj) for key, obj in changes.items()]):
+        meaningful = [self._take(resource, key, obj) for key, obj in changes.items()]
+        if any(meaningful):
             self.debouncer.change()
         if resource in KIND_OF:
             self.status.news()

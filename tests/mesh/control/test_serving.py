@@ -1,4 +1,4 @@
-"""The control plane's own certificate: trusted by who trusts the root, fresh in the next handshake, kept in old ones."""
+"""The control plane's own certificate: fresh in the next handshake, while old connections stay."""
 
 from __future__ import annotations
 
