@@ -14,7 +14,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from mesh.bench import resources
 from mesh.bench.loop import run
-from mesh.proxy.app import Proxy
+from mesh.proxy.app import Proxy, calm_collector
 from mesh.proxy.bootstrap import Bootstrap
 from mesh.proxy.identity import Certificate
 from mesh.proxy.subscription import CLUSTER, LISTENER
@@ -32,6 +32,7 @@ async def serve(directory: Path, case: str, address: tuple[str, int], upstream: 
         proxy.secrets.set_certificate(Certificate(chain, (directory / "key.pem").read_bytes()))
     _tell(proxy, CLUSTER, resources.clusters(upstream, case))
     _tell(proxy, LISTENER, [resources.listener(address, case)])
+    calm_collector()
     await asyncio.Event().wait()
 
 

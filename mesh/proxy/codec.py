@@ -296,6 +296,9 @@ def take_head(exchange: Exchange, version: str, upgrade: bool) -> None:
         elif name == b"x-forwarded-proto":
             exchange.forwarded_proto = pair[1]
             kept.append(pair)
+        elif name == b"x-forwarded-client-cert":
+            exchange.has_certificate_header = True
+            kept.append(pair)
         elif name == b"content-length":
             exchange.has_body = pair[1].strip(b"0") != b""
             kept.append(pair)
@@ -320,7 +323,7 @@ def take_head(exchange: Exchange, version: str, upgrade: bool) -> None:
 
 
 _PEER_CLAIMS = (b"x-envoy-peer-metadata", b"x-envoy-peer-metadata-id")
-_NOTED = (b"x-request-id", b"x-forwarded-proto")
+_NOTED = (b"x-request-id", b"x-forwarded-proto", b"x-forwarded-client-cert")
 _ACTED_UPON = wire.HOP_BY_HOP | {b"host", b"content-length", b"expect", *_NOTED, *_PEER_CLAIMS}
 
 

@@ -59,7 +59,7 @@ def prepare(exchange: Exchange) -> LocalReply | None:
     if exchange.request_id is None and settings.generate_request_id:
         exchange.request_id = request_id()
         exchange.headers.append((b"x-request-id", exchange.request_id))
-    if settings.certificate_header != "pass":
+    if conn.xfcc is not None or exchange.has_certificate_header:
         _client_certificate(exchange, settings)
     target = exchange.target
     path, mark, query = target.partition(b"?")
@@ -201,12 +201,14 @@ _PRIVATE = [
 def _client_certificate(exchange: Exchange, settings: Settings) -> None:
     """The x-forwarded-client-cert header (`forward_client_cert_details`)."""
     mode = settings.certificate_header
+    if mode == "pass":
+        return
     mine = exchange.conn.xfcc
     theirs = None
     if mode in ("append", "forward") and mine is not None:
         theirs = exchange.header(b"x-forwarded-client-cert")
     headers = [pair for pair in exchange.headers if pair[0] != b"x-forwarded-client-cert"]
-    if mode == "forward":
+    if mode not in ("append", "set"):
         mine = None
     values = [value for value in (theirs, mine) if value]
     if values:

@@ -55,6 +55,7 @@ class Exchange:
         "flags",
         "forwarded_proto",
         "has_body",
+        "has_certificate_header",
         "head_sent",
         "headers",
         "http",
@@ -73,6 +74,7 @@ class Exchange:
         "request_id",
         "response_bytes",
         "response_chunked",
+        "response_ends",
         "response_head",
         "retrying",
         "route",
@@ -107,6 +109,7 @@ class Exchange:
         self.http11 = True
         self.keep_alive = True
         self.has_body = False
+        self.has_certificate_header = False
         self.chunked = False
         self.expects_continue = False
         self.complete = False
@@ -138,6 +141,7 @@ class Exchange:
         self.deferred: LocalReply | None = None
         self.response_head: bytes | None = None
         self.response_chunked = False
+        self.response_ends = False
         self.head_sent = False
         self.code = 0
         self.flags = ""

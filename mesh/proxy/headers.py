@@ -30,11 +30,12 @@ class HeaderEdit:
 
     def apply(self, headers: Headers, exchange: Exchange) -> Headers:
         """The headers with this one set, as `how` says about one that is there already."""
-        present = any(name == self.name for name, _ in headers)
-        if (self.how == "add_if_absent" and present) or (self.how == "overwrite_if_exists" and not present):
-            return headers
-        if self.how.startswith("overwrite"):
-            headers = [pair for pair in headers if pair[0] != self.name]
+        if self.how != "append_if_exists_or_add":
+            others = [pair for pair in headers if pair[0] != self.name]
+            present = len(others) != len(headers)
+            if present if self.how == "add_if_absent" else self.how == "overwrite_if_exists" and not present:
+                return headers
+            headers = others
         value = self.value if isinstance(self.value, bytes) else self.value(exchange)
         return [*headers, (self.name, value)]
 
@@ -45,6 +46,7 @@ class HeaderEdits:
     __slots__ = (
         "_add",
         "_add_answer",
+        "_authority",
         "_remove",
         "_remove_answer",
         "changes_answer",
@@ -58,20 +60,19 @@ class HeaderEdits:
         add_answer: Sequence[HeaderEdit] = (),
         remove_answer: Sequence[bytes] = (),
     ) -> None:
-        self._add = tuple(add)
+        self._add = tuple(edit for edit in add if edit.name not in _AUTHORITY)
+        self._authority = tuple(edit for edit in add if edit.name in _AUTHORITY)
         self._remove = frozenset(name.lower() for name in remove)
         self._add_answer = tuple(add_answer)
         self._remove_answer = frozenset(name.lower() for name in remove_answer)
-        self.changes_request = bool(self._add or self._remove)
+        self.changes_request = bool(add or remove)
         self.changes_answer = bool(self._add_answer or self._remove_answer)
 
     def request(self, headers: Headers, exchange: Exchange) -> Headers:
         """What goes to the upstream. `host` is no header here: it is the exchange's authority."""
-        headers = _edit(headers, self._remove, [e for e in self._add if e.name not in _AUTHORITY], exchange)
-        for edit in self._add:
-            if edit.name in _AUTHORITY:
-                exchange.authority = edit.value if isinstance(edit.value, bytes) else edit.value(exchange)
-        return headers
+        for edit in self._authority:
+            exchange.authority = edit.value if isinstance(edit.value, bytes) else edit.value(exchange)
+        return _edit(headers, self._remove, self._add, exchange)
 
     def answer(self, headers: Headers, exchange: Exchange) -> Headers:
         """What goes to the client."""

@@ -306,11 +306,11 @@ class UpstreamConnection(asyncio.Protocol):
         headers, self.headers = self.headers, []
         if exchange.method == b"HEAD":
             self._ended = True
-        elif status != 204 and status != 304:
-            self._reads_to_end = not _has_end(headers)
         exchange.endpoint.note_status(status)  # type: ignore[union-attr]
         if not router.response_head(exchange, status, headers):
             return
+        # Without a length the answer goes on until the connection closes (RFC 9112, section 6.3).
+        self._reads_to_end = not (self._ended or exchange.response_ends or status == 204 or status == 304)
         if exchange.conn.write_paused:
             self.pause_reading()
 
@@ -361,8 +361,3 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is not None:
             self.pool.endpoint.note_failure()
             router.failed(exchange, flag, kind, reason)
-
-
-def _has_end(headers: Headers) -> bool:
-    """Whether an answer says where it ends, or goes on until the connection closes (RFC 9112, section 6.3)."""
-    return any(name == b"content-length" or name == b"transfer-encoding" for name, _ in headers)

@@ -174,12 +174,14 @@ def response_head(exchange: Exchange, status: int, headers: Headers) -> bool:
         if name not in _ACTED_UPON:
             fields.append(name + b": " + value)
         elif name == b"content-length":
-            has_length = True
+            has_length = exchange.response_ends = True
             fields.append(b"content-length: " + value)
         elif name == b"server":
             server = value
         elif name == b"date":
             date = value
+        elif name == b"transfer-encoding":
+            exchange.response_ends = True
         elif name[:12] == b"x-envoy-peer" and keep_claims:
             fields.append(name + b": " + value)
     fields.append(b"date: " + (date or http_date()))
