@@ -9,7 +9,7 @@ from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry
 
 from mesh.telemetry.attributes import Labels
 
-KEPT = 1_000
+KEPT = 500
 
 
 class Timing(NamedTuple):
@@ -90,7 +90,7 @@ def read_request(entry: HTTPAccessLogEntry, labels: Labels, timing: Timing) -> R
 
 
 class Recent:
-    """The last thousand requests."""
+    """The last 500 requests."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._requests: deque[Request] = deque(maxlen=kept)
