@@ -6,18 +6,14 @@ asks by service name, and it passes on the headers that let proxies tie the hops
 (https://istio.io/latest/docs/tasks/observability/distributed-tracing/overview/).
 """
 
-import asyncio
-import contextlib
 import json
 import os
-import socket
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from mesh.shop.fetch import Pool
 
 # Trace context (W3C, B3, and what common tracers use), the request id that Envoy and our proxy set, and what
 # routing rules like to match on. Bookinfo passes on the same ones.
@@ -60,72 +56,13 @@ def proxy_for(url: str) -> str | None:
     directly.
     """
     parts = urlsplit(url)
-    # The environment only: getproxies() would also ask macOS for the user's own proxy, which knows no cluster.
+    # The environment only: getproxies() would also ask macOS for the user's own proxy, which knows no
+    # cluster.
     proxies = urllib.request.getproxies_environment()
     bypassed = urllib.request.proxy_bypass_environment(parts.hostname or "", proxies)  # type: ignore[attr-defined]
     if parts.scheme not in proxies or bypassed:
         return None
     return proxies[parts.scheme]
-
-
-class PythonResolver(AbstractResolver):
-    """Resolves through Python's own `socket.getaddrinfo`.
-
-    The embedded cluster has no DNS server: it teaches exactly that function the cluster's names, and an event
-    loop's resolver (uvloop's) would pass it by. On a real cluster it is the system's resolver as always.
-    """
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The addresses of `host`. Raises OSError (socket.gaierror) when it has none."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(None, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(sockaddr[0]),
-                port=int(sockaddr[1]),
-                family=found_family,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for found_family, _, proto, _, sockaddr in found
-        ]
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-
-def socket_from_pod(info: tuple[Any, ...]) -> socket.socket:
-    """A socket that calls from this pod's own address.
-
-    Pods of the embedded cluster share one loopback device, where the kernel would pick 127.0.0.1 for all of
-    them; whoever is called could not tell who calls. On a real cluster a pod has an address of its own.
-    """
-    family, kind, proto, _, address = info
-    made = socket.socket(family, kind, proto)
-    own = os.environ.get("LAB_BIND_ADDRESS", "")
-    if own.startswith("127.") and str(address[0]).startswith("127."):
-        no_port = getattr(
-            socket, "IP_BIND_ADDRESS_NO_PORT", None
-        )  # Linux: take the port only when connecting
-        if no_port is not None:
-            made.setsockopt(socket.IPPROTO_IP, no_port, 1)
-        with contextlib.suppress(OSError):  # not our address on this host: call as the kernel likes
-            made.bind((own, 0))
-    return made
-
-
-def new_session(connections: int = 100) -> aiohttp.ClientSession:
-    """A client session with keep-alive and at most `connections` connections. Needs a running loop."""
-    connector = aiohttp.TCPConnector(
-        limit=connections,
-        resolver=PythonResolver(),
-        socket_factory=cast(Any, socket_from_pod),
-        keepalive_timeout=30.0,  # shorter than the servers': see serve.KEEPALIVE_S
-    )
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 def service_url(name: str) -> str:
@@ -140,28 +77,27 @@ def service_url(name: str) -> str:
 
 
 class Peer:
-    """Another service of the shop, as seen from here: its base URL, and the proxy on the way to it."""
+    """Another service of the shop, as seen from here."""
 
-    def __init__(self, session: aiohttp.ClientSession, name: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._session = session
-        self._base = service_url(name)
-        self._proxy = proxy_for(self._base)
+        url = service_url(name)
+        self._pool = Pool(url, proxy_for(url))
+
+    async def close(self) -> None:
+        """Close the connections to it."""
+        await self._pool.close()
 
     async def get(self, path: str, headers: Mapping[str, str], timeout_s: float) -> Any:
         """GET `path` and return the decoded JSON. Raises Unavailable for whatever is no JSON with code
         200.
         """
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
-            async with self._session.get(
-                self._base + path, headers=headers, proxy=self._proxy, timeout=timeout
-            ) as answer:
-                body = await answer.read()
-                if answer.status != 200:
-                    raise Unavailable(answer.status, f"{self.name}{path} answered {answer.status}")
-                return json.loads(body)
+            answer = await self._pool.get(path, headers, timeout_s)
+            if answer.status != 200:
+                raise Unavailable(answer.status, f"{self.name}{path} answered {answer.status}")
+            return json.loads(answer.body)
         except TimeoutError:
             raise Unavailable(500, f"{self.name}{path} gave no answer within {timeout_s:g} s") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise Unavailable(500, f"{self.name}{path}: {error}") from error

@@ -12,10 +12,10 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-import aiohttp
-
-from mesh.shop.client import new_session, proxy_for
+from mesh.shop.client import proxy_for
+from mesh.shop.fetch import NoConnection, Pool
 from mesh.shop.plan import Plan, arrivals
 from mesh.shop.productpage import VERSION_HEADER
 from mesh.shop.stats import Outcome, Stats
@@ -37,7 +37,8 @@ class Load:
         self.in_flight = 0
         self.skipped = 0  # due, but given up: the plan changed while they waited, or too many did
         self._loop = asyncio.get_running_loop()
-        self._session = new_session(connections=0)  # no limit of its own: the plan's concurrency is the limit
+        self._pool: Pool
+        self._url = self._target = ""
         self._waiting: deque[tuple[float, int]] = deque()
         self._requests: set[asyncio.Task[None]] = set()
         self._dispatcher: asyncio.Task[None] | None = None
@@ -69,8 +70,10 @@ class Load:
         await self._stop_dispatching()
         self.plan, self.stats = plan, Stats()
         self._kinds = [(name, {**_AGENT, **_lower(headers)}) for name, headers in plan.kinds()]
-        self._proxy = proxy_for(plan.url)
-        self._timeout = aiohttp.ClientTimeout(total=plan.timeout)
+        parts = urlsplit(plan.url)
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if plan.url != self._url:
+            self._pool, self._url = Pool(plan.url, proxy_for(plan.url)), plan.url
         self._dispatcher = self._loop.create_task(self._dispatch(plan))
 
     async def close(self) -> None:
@@ -79,7 +82,7 @@ class Load:
         for request in self._requests:
             request.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
-        await self._session.close()
+        await self._pool.close()
 
     async def _stop_dispatching(self) -> None:
         if self._dispatcher is not None:
@@ -127,25 +130,20 @@ class Load:
     async def _visit(self, headers: Mapping[str, str]) -> tuple[str, str]:
         """Code of the answer, or what went wrong in one word, and the version of reviews it showed."""
         try:
-            async with self._session.get(
-                self.plan.url,
-                headers=headers,
-                proxy=self._proxy,
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as answer:
-                await answer.read()
-                return str(answer.status), answer.headers.get(VERSION_HEADER, "")
+            answer = await self._pool.get(self._target, headers, self.plan.timeout)
         except TimeoutError:
             return "timeout", ""
-        except aiohttp.ClientConnectorError as error:
-            log.debug("no connection: %s", error)
+        except NoConnection as error:
+            log.debug("%s", error)
             return "connect", ""
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             log.debug("no answer: %s", error)
             return "broken", ""
+        return str(answer.status), answer.headers.get(VERSION_HEADER, "")
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    """Header names in lower case, so that a plan's `User-Agent` replaces ours instead of joining it."""
-    return {name.lower(): value for name, value in headers.items()}
+    """Header names in lower case, so that a plan's `User-Agent` replaces ours instead of joining it; values
+    as UTF-8, which is what a browser would send.
+    """
+    return {name.lower(): value.encode().decode("latin-1") for name, value in headers.items()}

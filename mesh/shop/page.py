@@ -9,10 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-_STATIC = Path(__file__).parent / "static"
-_CSS, _ICON, _COVER = (
-    (_STATIC / name).read_text(encoding="utf-8").strip() for name in ("shop.css", "favicon.svg", "cover.svg")
-)
+_FILES = Path(__file__).parent / "static"
+_TYPES = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+
+# By file name: content type and content.
+STATIC = {path.name: (_TYPES[path.suffix], path.read_bytes()) for path in sorted(_FILES.iterdir())}
+
+_CSS, _ICON, _COVER = (STATIC[name][1].decode().strip() for name in ("shop.css", "favicon.svg", "cover.svg"))
 
 _HEAD = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">

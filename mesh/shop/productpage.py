@@ -6,22 +6,20 @@ samples route by it.
 """
 
 import asyncio
-import json
+import contextlib
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from aiohttp import web
-
 from mesh.shop import page
-from mesh.shop.client import Peer, Unavailable, forwarded, new_session
+from mesh.shop.client import Peer, Unavailable, forwarded
+from mesh.shop.http import App, Request, Response, json_response, text_response
 from mesh.shop.serve import pod_name
 
 log = logging.getLogger(__name__)
 
-STATIC = Path(__file__).parent / "static"
+HTML = "text/html; charset=utf-8"
 
 # Bookinfo's: three seconds a call, and for reviews a second try whatever went wrong with the first.
 TIMEOUT_S = 3.0
@@ -45,9 +43,9 @@ PRODUCTS = [{"id": 0, "title": "The Comedy of Errors", "descriptionHtml": _SUMMA
 Answer = tuple[int, dict[str, Any]]
 
 
-def signed_in(request: web.Request) -> str:
+def signed_in(request: Request) -> str:
     """The name in the session cookie, or "" for somebody who is not signed in."""
-    name = unquote(request.cookies.get(COOKIE, ""))
+    name = unquote(request.cookie(COOKIE))
     return name if acceptable_name(name) else ""
 
 
@@ -56,7 +54,7 @@ def acceptable_name(name: str) -> bool:
     return 0 < len(name) <= LONGEST_NAME and name.isascii() and name.isprintable()
 
 
-def onward_headers(request: web.Request) -> dict[str, str]:
+def onward_headers(request: Request) -> dict[str, str]:
     """What details and reviews get to see of this request: trace headers, browser and who is signed in."""
     headers = forwarded(request.headers)
     user = signed_in(request)
@@ -70,17 +68,14 @@ class ProductPage:
 
     def __init__(self, version: str) -> None:
         self.version = version
-        self._details: Peer
-        self._reviews: Peer
-        self._ratings: Peer
+        self._details, self._reviews, self._ratings = map(Peer, ("details", "reviews", "ratings"))
 
-    async def client(self, app: web.Application) -> AsyncIterator[None]:
-        """Opens the client session for as long as the application runs."""
-        async with new_session() as session:
-            self._details, self._reviews, self._ratings = (
-                Peer(session, name) for name in ("details", "reviews", "ratings")
-            )
-            yield
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Closes the connections to the other services when this one ends."""
+        yield
+        for peer in (self._details, self._reviews, self._ratings):
+            await peer.close()
 
     async def _ask(self, peer: Peer, product: int, headers: dict[str, str], tries: int = 1) -> Answer:
         """Code and JSON of a peer's answer; after the last failed try, its code and a sentence to show."""
@@ -92,7 +87,7 @@ class ProductPage:
                 status = error.status
         return status, {"error": f"Sorry, product {peer.name} are currently unavailable for this book."}
 
-    async def page(self, request: web.Request) -> web.Response:
+    async def page(self, request: Request) -> Response:
         """GET /productpage."""
         headers = onward_headers(request)
         (details_status, details), (reviews_status, reviews) = await asyncio.gather(
@@ -107,68 +102,70 @@ class ProductPage:
             user=headers.get("end-user", ""),
             pod=pod_name(),
         )
-        return web.Response(text=html, content_type="text/html", headers={VERSION_HEADER: version})
+        return Response(html.encode(), content_type=HTML, headers={VERSION_HEADER: version})
 
-    async def api(self, request: web.Request) -> web.Response:
+    async def api(self, request: Request) -> Response:
         """GET /api/v1/products/0[/reviews|/ratings]: the raw answers, with their own codes."""
-        product = int(request.match_info["id"])
-        if product >= len(PRODUCTS):
-            return _json({"error": f"there is no product {product}"}, 404)
-        what = request.match_info.get("what")
+        product, what = request.matched["id"], request.matched.get("what", "details")
+        if (
+            not product.isdecimal()
+            or int(product) >= len(PRODUCTS)
+            or what not in ("details", "reviews", "ratings")
+        ):
+            return json_response({"error": f"there is no {request.path}"}, 404)
         headers = onward_headers(request)
-        if what == "ratings":
-            status, body = await self._ask(self._ratings, product, headers)
-        elif what == "reviews":
-            status, body = await self._ask(self._reviews, product, headers, REVIEWS_TRIES)
-        else:
-            status, body = await self._ask(self._details, product, headers)
-        return _json(body, status)
+        peer = {"details": self._details, "reviews": self._reviews, "ratings": self._ratings}[what]
+        tries = REVIEWS_TRIES if what == "reviews" else 1
+        status, body = await self._ask(peer, int(product), headers, tries)
+        return json_response(body, status)
 
 
-def _json(body: Any, status: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(body), status=status, content_type="application/json")
+def _index(request: Request) -> Response:
+    return Response(page.index_page().encode(), content_type=HTML)
 
 
-async def _index(request: web.Request) -> web.Response:
-    return web.Response(text=page.index_page(), content_type="text/html")
+def _health(request: Request) -> Response:
+    return text_response("Product page is healthy")
 
 
-async def _health(request: web.Request) -> web.Response:
-    return web.Response(text="Product page is healthy")
+def _products(request: Request) -> Response:
+    return json_response(PRODUCTS)
 
 
-async def _products(request: web.Request) -> web.Response:
-    return _json(PRODUCTS)
+def _static(request: Request) -> Response:
+    found = page.STATIC.get(request.matched["name"])
+    if found is None:
+        return text_response("there is no such file\n", 404)
+    content_type, body = found
+    return Response(body, content_type=content_type, headers={"cache-control": "max-age=3600"})
 
 
-async def _login(request: web.Request) -> web.Response:
-    name = str((await request.post()).get("username", "")).strip()
+def _login(request: Request) -> Response:
+    name = request.form.get("username", "").strip()
     # A relative Location keeps working behind any prefix, such as the API server's service proxy.
-    answer = web.Response(status=302, headers={"Location": "productpage"})
+    headers = {"location": "productpage"}
     if acceptable_name(name):
-        answer.set_cookie(COOKIE, quote(name), httponly=True, samesite="Lax")
-    return answer
+        headers["set-cookie"] = f"{COOKIE}={quote(name)}; Path=/; HttpOnly; SameSite=Lax"
+    return Response(status=302, headers=headers)
 
 
-async def _logout(request: web.Request) -> web.Response:
-    answer = web.Response(status=302, headers={"Location": "productpage"})
-    answer.del_cookie(COOKIE)
-    return answer
+def _logout(request: Request) -> Response:
+    gone = f"{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax"
+    return Response(status=302, headers={"location": "productpage", "set-cookie": gone})
 
 
-def productpage(version: str) -> web.Application:
+def productpage(version: str) -> App:
     """The product page service with Bookinfo's paths."""
     service = ProductPage(version)
-    app = web.Application()
-    app.cleanup_ctx.append(service.client)
-    app.router.add_get("/productpage", service.page)
-    app.router.add_get("/", _index)
-    app.router.add_get("/index.html", _index)
-    app.router.add_get("/health", _health)
-    app.router.add_post("/login", _login)
-    app.router.add_get("/logout", _logout)
-    app.router.add_get("/api/v1/products", _products)
-    app.router.add_get(r"/api/v1/products/{id:\d+}", service.api)
-    app.router.add_get(r"/api/v1/products/{id:\d+}/{what:reviews|ratings}", service.api)
-    app.router.add_static("/static", STATIC)
+    app = App(service.running)
+    app.route("GET", "/productpage", service.page)
+    app.route("GET", "/", _index)
+    app.route("GET", "/index.html", _index)
+    app.route("GET", "/health", _health)
+    app.route("POST", "/login", _login)
+    app.route("GET", "/logout", _logout)
+    app.route("GET", "/api/v1/products", _products)
+    app.route("GET", "/api/v1/products/{id}", service.api)
+    app.route("GET", "/api/v1/products/{id}/{what}", service.api)
+    app.route("GET", "/static/{name}", _static)
     return app

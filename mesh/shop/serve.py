@@ -1,17 +1,15 @@
-"""How every shop process listens: one loop, one address, quiet, and gone within seconds of SIGTERM."""
+"""How every shop process runs: one loop, one address, quiet, and gone within seconds of SIGTERM."""
 
 import asyncio
 import logging
 import os
+import signal
 import socket
 
-from aiohttp import web
+from mesh.shop.http import App, serving
 
 log = logging.getLogger(__name__)
 
-# Longer than the idle time after which a proxy closes its own side (Envoy: one hour), so that it is always
-# the caller who ends an idle connection and no request meets a server that is just hanging up.
-KEEPALIVE_S = 3630.0
 SHUTDOWN_S = 2.0
 
 
@@ -25,6 +23,25 @@ def pod_name() -> str:
     return os.environ.get("POD_NAME") or os.environ.get("HOSTNAME") or socket.gethostname()
 
 
+def run(app: App, port: int, name: str) -> None:
+    """Serve `app` until SIGTERM or SIGINT; requests under way get SHUTDOWN_S seconds to end.
+
+    Raises OSError when the port is taken.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_serve(app, port, name))
+
+
+async def _serve(app: App, port: int, name: str) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(app, bind_address(), port, SHUTDOWN_S):
+        log.info("%s listens on %s:%d", name, bind_address(), port)
+        await stop.wait()
+
+
 def _new_loop() -> asyncio.AbstractEventLoop:
     """uvloop's loop, or the standard one (same work, about twice the CPU) where there is no uvloop."""
     try:
@@ -33,24 +50,3 @@ def _new_loop() -> asyncio.AbstractEventLoop:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
-
-
-def run(app: web.Application, port: int, name: str) -> None:
-    """Serve `app` until SIGTERM or SIGINT; requests under way get SHUTDOWN_S seconds to end.
-
-    Raises OSError when the port is taken.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    loop = _new_loop()
-    asyncio.set_event_loop(loop)
-    log.info("%s listens on %s:%d", name, bind_address(), port)
-    web.run_app(
-        app,
-        host=bind_address(),
-        port=port,
-        loop=loop,
-        print=None,
-        access_log=None,
-        keepalive_timeout=KEEPALIVE_S,
-        shutdown_timeout=SHUTDOWN_S,
-    )

@@ -6,17 +6,17 @@ ratings and shows black ones, v3 shows red ones. Ratings comes in Bookinfo's tro
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
-from aiohttp import web
-
-from mesh.shop.client import Peer, Unavailable, forwarded, new_session
+from mesh.shop.client import Peer, Unavailable, forwarded
+from mesh.shop.http import App, Refused, Request, Response, json_response
 from mesh.shop.serve import pod_name
 
 log = logging.getLogger(__name__)
@@ -45,30 +45,23 @@ REVIEWS = (
 )
 
 
-def _json(body: Any, status: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(body), status=status, content_type="application/json")
+def _health(name: str) -> Response:
+    return json_response({"status": f"{name} is healthy"})
 
 
-def _health(name: str) -> web.Response:
-    return _json({"status": f"{name} is healthy"})
-
-
-def _product_id(request: web.Request) -> int:
-    text = request.match_info["id"]
+def _product_id(request: Request) -> int:
+    text = request.matched["id"]
     if not text.isdecimal():
-        raise web.HTTPBadRequest(
-            text=json.dumps({"error": f"please give a number as product id, not '{text}'"}),
-            content_type="application/json",
-        )
+        error = f"please give a number as product id, not '{text}'"
+        raise Refused(json_response({"error": error}, 400))
     return int(text)
 
 
-# -- details
-# ----------------------------------------------------------------------------------------------------
+# -- details -----------------------------------------------------------------------------------
 
 
-async def _details(request: web.Request) -> web.Response:
-    return _json(
+def _details(request: Request) -> Response:
+    return json_response(
         {
             "id": _product_id(request),
             "author": "William Shakespeare",
@@ -83,20 +76,19 @@ async def _details(request: web.Request) -> web.Response:
     )
 
 
-async def _details_health(request: web.Request) -> web.Response:
+def _details_health(request: Request) -> Response:
     return _health("Details")
 
 
-def details(version: str) -> web.Application:
+def details(version: str) -> App:
     """The details service: GET /details/0, GET /health."""
-    app = web.Application()
-    app.router.add_get("/details/{id}", _details)
-    app.router.add_get("/health", _details_health)
+    app = App()
+    app.route("GET", "/details/{id}", _details)
+    app.route("GET", "/health", _details_health)
     return app
 
 
-# -- reviews
-# ----------------------------------------------------------------------------------------------------
+# -- reviews -----------------------------------------------------------------------------------
 
 
 def star_colour(version: str) -> str | None:
@@ -120,15 +112,15 @@ class Reviews:
     def __init__(self, version: str) -> None:
         self.version = version
         self.colour = star_colour(version)
-        self._ratings: Peer
+        self._ratings = Peer("ratings")
 
-    async def client(self, app: web.Application) -> AsyncIterator[None]:
-        """Opens the client session for as long as the application runs."""
-        async with new_session() as session:
-            self._ratings = Peer(session, "ratings")
-            yield
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Closes the connections to ratings when the service ends."""
+        yield
+        await self._ratings.close()
 
-    async def reviews(self, request: web.Request) -> web.Response:
+    async def reviews(self, request: Request) -> Response:
         """All reviews of a product, each with its rating where this version shows ratings."""
         product = _product_id(request)
         stars = await self._stars(product, request) if self.colour else None
@@ -138,9 +130,9 @@ class Reviews:
             for reviewer, text in REVIEWS
         ]
         body = {"id": str(product), "podname": pod_name(), "clustername": "null", "version": self.version}
-        return _json(body | {"reviews": found})
+        return json_response(body | {"reviews": found})
 
-    async def _stars(self, product: int, request: web.Request) -> dict[str, Any]:
+    async def _stars(self, product: int, request: Request) -> dict[str, Any]:
         timeout = RATINGS_TIMEOUT_S.get(self.colour or "", RATINGS_TIMEOUT_OTHER_S)
         try:
             answer = await self._ratings.get(f"/ratings/{product}", forwarded(request.headers), timeout)
@@ -155,22 +147,20 @@ class Reviews:
         return {"stars": stars[reviewer], "color": self.colour}
 
 
-async def _reviews_health(request: web.Request) -> web.Response:
+def _reviews_health(request: Request) -> Response:
     return _health("Reviews")
 
 
-def reviews(version: str) -> web.Application:
+def reviews(version: str) -> App:
     """The reviews service: GET /reviews/0, GET /health."""
     service = Reviews(version)
-    app = web.Application()
-    app.cleanup_ctx.append(service.client)
-    app.router.add_get("/reviews/{id}", service.reviews)
-    app.router.add_get("/health", _reviews_health)
+    app = App(service.running)
+    app.route("GET", "/reviews/{id}", service.reviews)
+    app.route("GET", "/health", _reviews_health)
     return app
 
 
-# -- ratings
-# ----------------------------------------------------------------------------------------------------
+# -- ratings -----------------------------------------------------------------------------------
 
 
 class Ratings:
@@ -185,42 +175,48 @@ class Ratings:
     def _in_bad_minute(self) -> bool:
         return int((time.monotonic() - self._started) / VARIANT_PERIOD_S) % 2 == 1
 
-    async def get(self, request: web.Request) -> web.Response:
+    def get(self, request: Request) -> Response | Awaitable[Response]:
         """The stars each reviewer gave; in a troubled variant late, or not at all."""
         product = _product_id(request)
+        stars = self._posted.get(product, {"Reviewer1": 5, "Reviewer2": 4})
+        answer = json_response({"id": product, "ratings": stars})
         bad_luck = self.version in ("v-faulty", "v-delayed") and self._rng.random() < 0.5
         if bad_luck and self.version == "v-delayed":
-            await asyncio.sleep(VARIANT_DELAY_S)
-        elif bad_luck or (self.version == "v-unavailable" and self._in_bad_minute()):
-            return _json({"error": "Service unavailable"}, 503)
-        stars = self._posted.get(product, {"Reviewer1": 5, "Reviewer2": 4})
-        return _json({"id": product, "ratings": stars})
+            return _later(answer)
+        if bad_luck or (self.version == "v-unavailable" and self._in_bad_minute()):
+            return json_response({"error": "Service unavailable"}, 503)
+        return answer
 
-    async def post(self, request: web.Request) -> web.Response:
+    def post(self, request: Request) -> Response:
         """Replaces the stars of a product: a JSON object of reviewer to 1..5."""
         product = _product_id(request)
         try:
-            stars = json.loads(await request.read())
+            stars = json.loads(request.body)
         except ValueError:
-            return _json({"error": "please provide valid ratings JSON"}, 400)
+            return json_response({"error": "please provide valid ratings JSON"}, 400)
         valid = isinstance(stars, dict) and all(type(n) is int and 1 <= n <= 5 for n in stars.values())
         if not valid or len(stars) > 100:
-            return _json({"error": 'please provide ratings as {"reviewer": 1..5}'}, 400)
+            return json_response({"error": 'please provide ratings as {"reviewer": 1..5}'}, 400)
         self._posted = {product: stars}
-        return _json({"id": product, "ratings": stars})
+        return json_response({"id": product, "ratings": stars})
 
-    async def health(self, request: web.Request) -> web.Response:
+    def health(self, request: Request) -> Response:
         """Healthy, except v-unhealthy in every second minute."""
         if self.version == "v-unhealthy" and self._in_bad_minute():
-            return _json({"status": "Ratings is not healthy"}, 500)
+            return json_response({"status": "Ratings is not healthy"}, 500)
         return _health("Ratings")
 
 
-def ratings(version: str) -> web.Application:
+async def _later(answer: Response) -> Response:
+    await asyncio.sleep(VARIANT_DELAY_S)
+    return answer
+
+
+def ratings(version: str) -> App:
     """The ratings service: GET and POST /ratings/0, GET /health."""
     service = Ratings(version)
-    app = web.Application()
-    app.router.add_get("/ratings/{id}", service.get)
-    app.router.add_post("/ratings/{id}", service.post)
-    app.router.add_get("/health", service.health)
+    app = App()
+    app.route("GET", "/ratings/{id}", service.get)
+    app.route("POST", "/ratings/{id}", service.post)
+    app.route("GET", "/health", service.health)
     return app

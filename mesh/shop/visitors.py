@@ -12,6 +12,7 @@ where.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -19,8 +20,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from aiohttp import web
-
+from mesh.shop.http import App, Request, Response, json_response, text_response
 from mesh.shop.load import Load
 from mesh.shop.plan import BadPlan, Plan, changed
 from mesh.shop.serve import run
@@ -28,79 +28,69 @@ from mesh.shop.stats import KEEP_S, summary
 
 log = logging.getLogger(__name__)
 
-LOAD = web.AppKey("LOAD", Load)
-FIRST_PLAN = web.AppKey("FIRST_PLAN", Plan)
 
+class Visitors:
+    """The handlers of the steering API."""
 
-def _json(body: Any, status: int = 200) -> web.Response:
-    return web.Response(text=json.dumps(body) + "\n", status=status, content_type="application/json")
+    def __init__(self, plan: Plan) -> None:
+        self._first_plan = plan
+        self._load: Load
 
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The visitors come as long as this lasts."""
+        self._load = Load()
+        await self._load.follow(self._first_plan)
+        yield
+        await self._load.close()
 
-async def _get_plan(request: web.Request) -> web.Response:
-    return _json(request.app[LOAD].plan.model_dump())
+    def get_plan(self, request: Request) -> Response:
+        """What they do now."""
+        return json_response(self._load.plan.model_dump())
 
-
-async def _put_plan(request: web.Request) -> web.Response:
-    load = request.app[LOAD]
-    try:
-        plan = changed(load.plan, json.loads(await request.read()))
-    except BadPlan as error:
-        problems = [{"path": path, "message": sentence} for path, sentence in error.problems]
-        return _json({"error": str(error), "problems": problems}, 400)
-    except ValueError as error:
-        return _json({"error": f"the plan is no JSON: {error}", "problems": []}, 400)
-    await load.follow(plan)
-    log.info("new plan: %s", plan.model_dump_json(exclude_defaults=True))
-    return _json(plan.model_dump())
-
-
-async def _get_stats(request: web.Request) -> web.Response:
-    load = request.app[LOAD]
-    tally = load.stats.total
-    if "window" in request.query:
+    async def put_plan(self, request: Request) -> Response:
+        """Change it."""
         try:
-            window = float(request.query["window"])
-        except ValueError:
-            window = 0.0
-        if not 0 < window <= KEEP_S:
-            return _json({"error": f"window: give seconds, above 0 and up to {KEEP_S}"}, 400)
-        tally = load.stats.last(window, load.now())
-    state = {
-        "behind": load.behind,
-        "in_flight": load.in_flight,
-        "skipped": load.skipped,
-        "running": load.running,
-        "done": load.done,
-    }
-    return _json({**summary(tally), **state})
+            plan = changed(self._load.plan, json.loads(request.body))
+        except BadPlan as error:
+            problems = [{"path": path, "message": sentence} for path, sentence in error.problems]
+            return json_response({"error": str(error), "problems": problems}, 400)
+        except ValueError as error:
+            return json_response({"error": f"the plan is no JSON: {error}", "problems": []}, 400)
+        await self._load.follow(plan)
+        log.info("new plan: %s", plan.model_dump_json(exclude_defaults=True))
+        return json_response(plan.model_dump())
+
+    def get_stats(self, request: Request) -> Response:
+        """What came of it."""
+        load = self._load
+        tally = load.stats.total
+        if "window" in request.query:
+            try:
+                window = float(request.query["window"])
+            except ValueError:
+                window = 0.0
+            if not 0 < window <= KEEP_S:
+                return json_response({"error": f"window: give seconds, above 0 and up to {KEEP_S}"}, 400)
+            tally = load.stats.last(window, load.now())
+        state = ("behind", "in_flight", "skipped", "running", "done")
+        return json_response({**summary(tally), **{name: getattr(load, name) for name in state}})
+
+    def delete_stats(self, request: Request) -> Response:
+        """Start counting anew."""
+        self._load.stats.reset()
+        return Response(status=204)
 
 
-async def _delete_stats(request: web.Request) -> web.Response:
-    request.app[LOAD].stats.reset()
-    return web.Response(status=204)
-
-
-async def _health(request: web.Request) -> web.Response:
-    return web.Response(text="visitors are healthy")
-
-
-async def _visiting(app: web.Application) -> AsyncIterator[None]:
-    load = app[LOAD] = Load()
-    await load.follow(app[FIRST_PLAN])
-    yield
-    await load.close()
-
-
-def visitors(plan: Plan) -> web.Application:
+def visitors(plan: Plan) -> App:
     """The visitors and their steering API, beginning with `plan`."""
-    app = web.Application()
-    app[FIRST_PLAN] = plan
-    app.cleanup_ctx.append(_visiting)
-    app.router.add_get("/api/plan", _get_plan)
-    app.router.add_put("/api/plan", _put_plan)
-    app.router.add_get("/api/stats", _get_stats)
-    app.router.add_delete("/api/stats", _delete_stats)
-    app.router.add_get("/health", _health)
+    handlers = Visitors(plan)
+    app = App(handlers.running)
+    app.route("GET", "/api/plan", handlers.get_plan)
+    app.route("PUT", "/api/plan", handlers.put_plan)
+    app.route("GET", "/api/stats", handlers.get_stats)
+    app.route("DELETE", "/api/stats", handlers.delete_stats)
+    app.route("GET", "/health", lambda request: text_response("visitors are healthy\n"))
     return app
 
 

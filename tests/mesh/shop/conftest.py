@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from mesh.shop.http import App, serving
+
 Serve = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """serve(app or low-level server) -> base URL."""
-    runners: list[web.BaseRunner[Any]] = []
+    """serve(app of ours, or low-level server of aiohttp) -> base URL."""
+    async with AsyncExitStack() as stack:
 
-    async def start(app: web.Application | web.Server[Any]) -> str:
-        runner: web.BaseRunner = (
-            web.AppRunner(app, shutdown_timeout=0.1)
-            if isinstance(app, web.Application)
-            else web.ServerRunner(app, shutdown_timeout=0.1)
-        )
-        await runner.setup()
-        runners.append(runner)
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        return f"http://{host}:{port}"
+        async def start(app: App | web.Server[Any]) -> str:
+            if isinstance(app, App):
+                port = await stack.enter_async_context(serving(app, "127.0.0.1", 0))
+                return f"http://127.0.0.1:{port}"
+            runner = web.ServerRunner(app, shutdown_timeout=0.1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
-    yield start
-    for runner in reversed(runners):
-        await runner.cleanup()
+        yield start
 
 
 @pytest.fixture

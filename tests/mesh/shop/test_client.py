@@ -2,12 +2,7 @@
 address.
 """
 
-import socket
-import sys
-
-import pytest
-
-from mesh.shop.client import PythonResolver, forwarded, new_session, proxy_for, service_url
+from mesh.shop.client import forwarded, proxy_for, service_url
 
 
 def test_proxy_from_the_environment(monkeypatch):
@@ -32,23 +27,3 @@ def test_service_urls_as_bookinfo_sets_them(monkeypatch):
 
 def test_forwards_only_what_it_should():
     assert forwarded({"end-user": "jason", "host": "x", "connection": "close"}) == {"end-user": "jason"}
-
-
-async def test_names_come_from_pythons_own_function(monkeypatch):
-    known = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9080))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: known)
-    (found,) = await PythonResolver().resolve("reviews", 9080)
-    assert (found["host"], found["port"]) == ("127.0.0.1", 9080)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
-async def test_calls_from_the_pods_own_address(serve, monkeypatch):
-    from aiohttp import web
-
-    async def who(request):
-        return web.Response(text=request.remote)
-
-    base = await serve(web.Server(who))
-    monkeypatch.setenv("LAB_BIND_ADDRESS", "127.0.0.77")
-    async with new_session() as session, session.get(base) as answer:
-        assert await answer.text() == "127.0.0.77"

@@ -4,8 +4,8 @@ import json
 import random
 
 import pytest
-from aiohttp import web
 
+from mesh.shop.http import App
 from mesh.shop.services import Ratings, details, ratings, reviews, star_colour
 
 
@@ -64,8 +64,8 @@ async def test_posted_ratings_are_shown(serve, http):
 
 async def test_faulty_ratings_fail_half_of_the_time(serve, http):
     service = Ratings("v-faulty", random.Random(7))
-    app = web.Application()
-    app.router.add_get("/ratings/{id}", service.get)
+    app = App()
+    app.route("GET", "/ratings/{id}", service.get)
     base = await serve(app)
     codes = [(await get(http, f"{base}/ratings/0"))[0] for _ in range(60)]
     assert set(codes) == {200, 503} and 15 < codes.count(503) < 45
