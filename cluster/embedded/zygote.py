@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import select
@@ -48,9 +49,13 @@ class Child:
         launch.run(self.order, self.stdout, self.stderr)
 
 
+ALWAYS = ["asyncio", "uvloop", "runpy"]
+"""What nearly every pod imports, each time at a cost of megabytes if not here; uvloop only where it exists."""
+
+
 def preload(names: list[str]) -> None:
     """Import what pods will run. A module that fails to import is reported, and will fail in its pod too."""
-    for name in names:
+    for name in [*filter(importlib.util.find_spec, ALWAYS), *names]:
         try:
             importlib.import_module(name)
         except Exception:  # noqa: BLE001 - any error of foreign code
