@@ -30,7 +30,7 @@ from cluster.embedded.certificates import Credentials
 from cluster.embedded.crds import Definitions
 from cluster.embedded.delete import Deleter
 from cluster.embedded.kinds import Registry
-from cluster.embedded.openapi import OpenApi
+from cluster.embedded.openapi import SWAGGER_PROTOBUF, OpenApi
 from cluster.embedded.paths import Target
 from cluster.embedded.rbac import Ask, Authorizer
 from cluster.embedded.serviceproxy import Proxy
@@ -111,7 +111,7 @@ class ApiServer:
         target = paths.read(request.method, request.rel_url.raw_path, request.query)
         if not target.resource:
             self.authorizer.check(user, Ask(target.verb, path=target.path))
-            return await self._outside(target)
+            return await self._outside(target, request.headers.get("Accept", ""))
         kind = self.registry.get(target.group, target.version, target.resource)
         self._check_scope(kind.namespaced, target)
         if target.subresource and target.subresource not in kind.subresources:
@@ -187,7 +187,7 @@ class ApiServer:
             self.authorizer.check(user, Ask("impersonate", resource=resource, name=wanted))
         return other
 
-    async def _outside(self, target: Target) -> web.Response:
+    async def _outside(self, target: Target, accept: str) -> web.Response:
         """Paths that are no resource: health, version, discovery."""
         if target.verb not in ("get", "head"):
             raise method_not_supported(target.verb)
@@ -207,6 +207,8 @@ class ApiServer:
                 document = discovery.group(self.registry, name)
             case ["apis", name, version]:
                 document = discovery.resources(self.registry, name, version)
+            case ["openapi", "v2"] if "openapi.spec.v2" in accept and "protobuf" in accept:
+                return web.Response(body=self.openapi.swagger_protobuf(), content_type=SWAGGER_PROTOBUF)
             case ["openapi", "v2"]:
                 return _json(200, await asyncio.to_thread(self.openapi.swagger))
             case ["openapi", "v3"]:

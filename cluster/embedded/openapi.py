@@ -16,6 +16,7 @@ from cluster.embedded.models import REF
 from cluster.embedded.status import Object, unknown_path
 from cluster.embedded.store import encode
 
+SWAGGER_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 DEFINITIONS = "#/definitions/"
 QUERY = {
     "fieldManager": "string",
@@ -201,6 +202,15 @@ class OpenApi:
     def swagger(self) -> bytes:
         """/openapi/v2: all kinds in one document."""
         return self._keep("v2", self._v2)
+
+    @staticmethod
+    def swagger_protobuf() -> bytes:
+        """The same for clients that want protobuf, without definitions: what they would check, the server checks itself.
+
+        A gnostic `openapi.v2.Document` of which only swagger (1) and info (2: title 1, version 2) are set.
+        """
+        info = b"\x0a\x0aKubernetes\x12" + bytes([len(discovery.VERSION)]) + discovery.VERSION.encode()
+        return b"\x0a\x032.0\x12" + bytes([len(info)]) + info
 
     def _v2(self) -> Object:
         definitions = _with_v2_references(components(self._registry.all()))

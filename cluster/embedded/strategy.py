@@ -111,7 +111,7 @@ def _separate(kind: Kind, new: Object, old: Object, subresource: str) -> None:
                 for key in ("managedFields", "resourceVersion")
                 if key in new["metadata"]
             }
-    elif has_status(kind):
+    elif has_status(kind) and subresource != "binding":
         if "status" in old:
             new["status"] = old["status"]
         else:
