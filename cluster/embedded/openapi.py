@@ -205,7 +205,7 @@ class OpenApi:
 
     @staticmethod
     def swagger_protobuf() -> bytes:
-        """The same for clients that want protobuf, without definitions: what they would check, the server checks itself.
+        """The same as protobuf, without definitions: what a client would check by them, the server checks itself.
 
         A gnostic `openapi.v2.Document` of which only swagger (1) and info (2: title 1, version 2) are set.
         """
