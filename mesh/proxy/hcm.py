@@ -188,6 +188,13 @@ class HttpChain:
     def closed(self, connection: ServerConnection) -> None:
         self.connections.discard(connection)
 
+    def take_over(self, predecessor: HttpChain) -> None:
+        """From their next request on the predecessor's connections are this chain's."""
+        for connection in predecessor.connections:
+            connection.http = self
+        self.connections |= predecessor.connections
+        predecessor.connections = set()
+
     def drain(self) -> None:
         """Serve what is under way, and tell clients with the next answer to come back on another connection.
 

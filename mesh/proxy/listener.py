@@ -4,8 +4,10 @@ Zeroth step of a request. With PERMISSIVE mutual TLS one port takes both: the fi
 (`MSG_PEEK`), the chain is chosen by them, and then TLS starts, or not, on the untouched connection (Envoy's
 `tls_inspector`).
 
-A listener that goes or is replaced stops accepting and drains; its connections end when their requests have.
-A listener whose address stays the same keeps its socket, so that no connection attempt meets a closed port.
+A listener that goes stops accepting and drains; its connections end when their requests have. A listener whose
+address stays the same keeps its socket, so that no connection attempt meets a closed port, and hands the
+connections of unchanged doors to its successor: their next request meets the new rules. (Envoy drains those
+too, and so lets an old connection live by the old rules for a while. A DENY should not wait for that.)
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def _name_fits(own: str, server_name: str) -> bool:
 class ChainSpec:
     """One filter chain as LDS tells it: a match, TLS or none, HTTP or TCP. Immutable."""
 
-    __slots__ = ("http", "match", "name", "tcp", "tls")
+    __slots__ = ("door", "http", "match", "name", "tcp", "tls")
 
     def __init__(
         self,
@@ -88,12 +90,16 @@ class ChainSpec:
         tls: DownstreamTls | None,
         http: HttpSpec | None,
         tcp: TcpSpec | None,
+        *,
+        door: bytes = b"",
     ) -> None:
         self.name = name
         self.match = match
         self.tls = tls
         self.http = http
         self.tcp = tcp
+        self.door = door
+        """Match and TLS as served: chains with the same door let the same clients in, on the same terms."""
 
 
 class ListenerSpec:
@@ -169,8 +175,19 @@ class Listener:
         listening, self._socket = self._socket, None
         assert listening is not None
         self._loop.remove_reader(listening.fileno())
-        self.drain()
         return listening
+
+    def succeed(self, predecessor: Listener) -> None:
+        """Take over the connections that came in by a door this listener has too; the others drain."""
+        doors = {chain.spec.door: chain.http for chain in self.chains if chain.http is not None}
+        for chain in predecessor.chains:
+            if chain.http is None:
+                continue
+            heir = doors.get(chain.spec.door)
+            if heir is not None:
+                heir.take_over(chain.http)
+            else:
+                chain.http.drain()
 
     def close(self) -> None:
         """Stop accepting and drain."""

@@ -51,6 +51,8 @@ class Runtime:
         self.warming_listeners: dict[str, Listener] = {}
         self.warming_clusters: dict[str, ClusterSpec] = {}
         self.draining: list[Listener] = []
+        self._predecessors: dict[tuple[str, int], Listener] = {}
+        """Those whose place a listener that still warms will take, by address."""
         self.on_change: list[Callable[[], None]] = []
         self._cluster_specs: dict[str, ClusterSpec] = {}
         self._http_records = http_records
@@ -182,6 +184,7 @@ class Runtime:
             self.warming_listeners.pop(name, None)
             if any(spec.address == address for spec in changed):
                 sockets[address] = listener.hand_over()
+                self._predecessors.setdefault(address, listener)
             else:
                 listener.close()
             self.draining.append(listener)
@@ -226,6 +229,8 @@ class Runtime:
             if not self._missing(listener.spec):
                 del self.warming_listeners[name]
                 self.listeners[name] = listener
+                if predecessor := self._predecessors.pop(listener.spec.address, None):
+                    listener.succeed(predecessor)
                 listener.start()
                 log.info("listener %s: serving on %s:%d", name, *listener.spec.address)
         for callback in self.on_change:

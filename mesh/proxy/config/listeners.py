@@ -81,6 +81,8 @@ def _chain(chain: AnyType, direction: str, secrets: Secrets, where: str) -> Chai
         tls,
         http,
         tcp,
+        door=match.SerializeToString(deterministic=True)
+        + chain.transport_socket.SerializeToString(deterministic=True),
     )
 
 

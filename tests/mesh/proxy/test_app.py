@@ -105,13 +105,27 @@ async def test_a_removed_listener_closes_its_port_and_asks_clients_to_leave(lab:
         await lab.connect()
 
 
-async def test_a_replaced_listener_keeps_its_port_and_what_is_under_way(lab: Lab) -> None:
-    slow = await lab.connect()
+async def test_a_replaced_listener_keeps_its_port_and_its_connections_meet_the_new_rules(lab: Lab) -> None:
+    idle, slow = await lab.connect(), await lab.connect()
+    assert (await idle.request()).header("server") == "envoy"
     pending = asyncio.create_task(slow.request("/slow?delay=0.2"))
-    await until(lambda: lab.one.connections == 1)
+    await until(lambda: lab.one.requests == 2)
     await lab.push(xds.listener("web", lab.address, 8080, xds.hcm("routes", server_name="other")))
     fresh = await lab.connect()
     assert (await fresh.request()).header("server") == "other"
+    assert (await idle.request()).header("server") == "other"
+    answer = await pending
+    assert (answer.status, answer.header("server"), answer.header("connection")) == (200, "envoy", None)
+    assert (await slow.request()).header("server") == "other"
+
+
+async def test_connections_of_a_door_that_is_gone_drain(lab: Lab) -> None:
+    """Such as the plaintext ones when mutual TLS becomes STRICT."""
+    slow = await lab.connect()
+    pending = asyncio.create_task(slow.request("/slow?delay=0.2"))
+    await until(lambda: lab.one.connections == 1)
+    other_door = {"filters": [xds.hcm("routes")], "filter_chain_match": {"server_names": ["example.com"]}}
+    await lab.push(xds.listener("web", lab.address, 8080, other_door))
     answer = await pending
     assert (answer.status, answer.header("connection")) == (200, "close")
 
