@@ -93,7 +93,9 @@ def visit(
 
     Raises ApiError, also when they have not come back `patience` seconds after the last should have left.
     """
-    plan(api, {"rate": rate, "duration": count / rate, "headers": dict(headers or {})})
+    # Evenly spaced, so that it is exactly `count`.
+    change = {"rate": rate, "duration": count / rate, "arrivals": "even", "headers": dict(headers or {})}
+    plan(api, change)
     deadline = time.monotonic() + count / rate + patience
     while True:
         seen = stats(api)

@@ -11,6 +11,7 @@ import email.utils
 import json
 import logging
 import re
+import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -284,9 +285,11 @@ async def serving(app: App, address: str, port: int, grace_s: float = 0.1) -> As
     connections: set[Connection] = set()
     async with app.running():
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(app, connections), address, port, backlog=512)
+        # A socket of our own: uvloop would start its threads to look up even a numeric address.
+        listening = socket.create_server((address, port), backlog=512)
+        server = await loop.create_server(lambda: Connection(app, connections), sock=listening)
         try:
-            yield server.sockets[0].getsockname()[1]
+            yield listening.getsockname()[1]
         finally:
             server.close()
             for connection in list(connections):

@@ -48,14 +48,14 @@ class Window:
 
 
 def window_before(end: float, length: float, step: float) -> Window:
-    """The window of about `length` seconds that includes whatever came just before `end`.
+    """The whole steps that the `length` seconds before `end` touch.
 
-    Steps begin at multiples of `step`, so that asking again later gives the same steps, moved on; the last
-    one is still under way when `end` is now.
+    Steps begin at multiples of `step`, so that asking again later gives the same steps, moved on; the last one
+    is still under way when `end` is now.
     """
+    first = math.floor(round((end - length) / step, 6))
     last = math.ceil(round(end / step, 6))
-    steps = max(1, math.ceil(round(length / step, 6)))
-    return Window((last - steps) * step, step, steps)
+    return Window(first * step, step, last - first)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,15 @@ def pod(app: str, version: str, ip: str, namespace: str = "default", **spec: Any
             "name": f"{name}-7d9f-abcde",
             "namespace": namespace,
             "labels": {"app": app, "version": version, "pod-template-hash": "7d9f"},
-            "ownerReferences": [{"kind": "ReplicaSet", "name": f"{name}-7d9f", "controller": True}],
+            "ownerReferences": [
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "ReplicaSet",
+                    "name": f"{name}-7d9f",
+                    "uid": f"uid-of-{name}",
+                    "controller": True,
+                }
+            ],
         },
         "spec": {
             "serviceAccountName": f"bookinfo-{app}",

@@ -96,13 +96,14 @@ def test_lines_by_any_label_add_up_to_the_same(told):
 @given(
     st.floats(1e9, 2e9), st.sampled_from([0.5, 1.0, 7.3, 30.0, 600.0]), st.sampled_from([0.25, 0.5, 1.0, 5.0])
 )
-def test_windows_move_on_in_whole_steps_and_include_the_end(end, length, step):
+def test_windows_are_the_steps_touched_and_move_on_in_whole_steps(end, length, step):
     window = window_before(end, length, step)
-    assert window.start % step == 0 and window.steps * step >= length
-    assert window.end - step <= end <= window.end + 1e-3
-    assert window_before(window.end, length, step) == window  # a whole step as `end` is not begun
+    assert window.start % step == 0
+    assert window.start <= end - length + 1e-3 and end <= window.end + 1e-3
+    assert window.start + step > end - length - 1e-3 and window.end - step < end + 1e-3  # no step too many
+    assert window_before(window.end, window.end - window.start, step) == window
     later = window_before(end + step, length, step)
-    assert later.start == pytest.approx(window.start + step)
+    assert later.start == pytest.approx(window.start + step) and later.steps == window.steps
 
 
 def test_what_is_older_than_kept_is_dropped_and_its_series_forgotten():
