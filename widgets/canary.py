@@ -108,11 +108,12 @@ def _bars(names: list[str], observed: Mapping[str, Share]) -> go.Bar:
 
 
 def _meant(names: list[str], intended: Mapping[str, float]) -> go.Scatter:
-    told = [name for name in names if name in intended]
+    told = [name for name in names if intended and name != UNKNOWN]
     return go.Scatter(
-        x=[round(100 * intended[name], 2) for name in told],
+        x=[round(100 * intended.get(name, 0.0), 2) for name in told],
         y=[traffic.spoken(name) for name in told],
         mode="markers",
+        cliponaxis=False,
         name="intended",
         marker={"symbol": "diamond-open", "size": 24, "line": {"width": 4}, "color": NEUTRAL},
         xaxis="x2",
@@ -138,8 +139,7 @@ def _heading(observed: Mapping[str, Share]) -> dict[str, Any]:
 
 
 def _number(name: str, observed: Share) -> dict[str, Any]:
-    spread = f"{100 * observed.low:.0f} to {100 * observed.high:.0f} %"
-    text = f"<b>{100 * observed.value:.1f} %</b><br>{spread}" if observed.total else "–"
+    text = f"<b>{100 * observed.value:.1f} %</b><br>{observed.spread}" if observed.total else "–"
     return {
         "text": text,
         "xref": "paper",

@@ -26,6 +26,7 @@ STYLE = f"""
 .mesh-lab .scatterlayer .points path, .mesh-lab .legendpoints path {{ stroke: var(--mesh-text) !important; }}
 .mesh-lab .widget-label, .mesh-lab .widget-readout, .mesh-lab .widget-html-content {{
   font: 500 18px {FONT}; color: var(--mesh-text); line-height: 1.45; }}
+.mesh-lab .widget-slider .widget-label {{ margin-right: 24px; }}
 .mesh-lab .widget-readout {{ font-weight: 700; font-size: 20px; min-width: 3.2em; }}
 .mesh-lab .noUi-handle {{ width: 28px !important; height: 28px !important; top: -12px !important;
   right: -14px !important; border-radius: 14px !important; border: none !important;

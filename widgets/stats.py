@@ -38,10 +38,21 @@ class Share:
         """Whether a true share of `intended` is compatible with what was counted."""
         return self.low <= intended <= self.high
 
+    @property
+    def spread(self) -> str:
+        """The interval in per cent, as exact as its ends need: `45 to 51 %`, `0 to 0.3 %`."""
+        return f"{_per_cent(self.low)} to {_per_cent(self.high)} %"
+
     def __str__(self) -> str:
         if not self.total:
             return "nothing counted yet"
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f} %)"
+
+
+def _per_cent(fraction: float) -> str:
+    per_cent = 100 * fraction
+    near_an_end = 0 < per_cent < 2 or 98 < per_cent < 100
+    return f"{per_cent:.1f}" if near_an_end else f"{per_cent:.0f}"
 
 
 def share(count: int, total: int, confidence: float = CONFIDENCE) -> Share:

@@ -22,7 +22,7 @@ SECONDS = 30.0
 
 def bands(window: Window, label: str) -> list[go.Scatter]:
     """A stacked band for each value of `label`, in requests a second over the last complete steps."""
-    rates = series.rates(window, label)
+    rates = {name: rate for name, rate in series.rates(window, label).items() if any(rate)}
     names = sorted(rates, key=lambda name: (name == UNKNOWN, name))
     colour, pattern = colours(names), patterns(names)
     return [

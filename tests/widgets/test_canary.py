@@ -42,6 +42,17 @@ def test_the_diamonds_stand_where_the_mesh_was_told() -> None:
     assert dict(zip(meant["y"], meant["x"], strict=True)) == {"v3": 25.0, "v1": 75.0}  # type: ignore[call-overload]
 
 
+def test_a_version_that_is_not_named_is_meant_to_get_nothing() -> None:
+    meant = trace(Data({"v1": 1.0}, window(v1=[4] * 4, v3=[1] * 4, unknown=[1] * 4)), "intended")
+    assert dict(zip(meant["y"], meant["x"], strict=True)) == {"v1": 100.0, "v3": 0.0}  # type: ignore[call-overload]
+    assert not trace(Data({}, window(v1=[4] * 4)), "intended").get("x")
+
+
+def test_a_version_without_requests_has_no_band() -> None:
+    names = [t.name for t in figure(Data({}, window(v1=[4] * 4, v3=[0] * 4))).data]
+    assert names == ["v1", "observed", "intended"]
+
+
 def test_a_version_has_one_colour_in_both_charts() -> None:
     bars = trace(CHANGED, "observed")
     for version in ("v1", "v3"):

@@ -57,6 +57,14 @@ def test_it_reads_as_a_sentence() -> None:
     assert str(share(10, 100)) == "10.0 % (5.5 to 17.4 %)"
 
 
+@pytest.mark.parametrize(
+    ("count", "total", "spread"),
+    [(500, 1000, "47 to 53 %"), (0, 1470, "0 to 0.3 %"), (1470, 1470, "99.7 to 100 %"), (0, 0, "0 to 100 %")],
+)
+def test_the_spread_is_as_exact_as_its_ends_need(count: int, total: int, spread: str) -> None:
+    assert share(count, total).spread == spread
+
+
 @pytest.mark.parametrize(("count", "total"), [(-1, 5), (6, 5)])
 def test_a_count_that_is_no_share_is_refused(count: int, total: int) -> None:
     with pytest.raises(ValueError, match="is no share"):
