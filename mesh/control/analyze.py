@@ -6,7 +6,7 @@ warnings, the `status` of objects and the output of `mesh analyze`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,11 +48,16 @@ def analyze(world: World) -> list[Finding]:
     found.extend(_conflicting_hosts(world))
     for rule in world.destination_rules:
         host = resolve(rule.spec.host, rule.namespace, world.mesh.cluster_domain)
-        if not any(host_matches(host, name) for name in world.by_hostname):
+        if host not in world.by_hostname and not any(host_matches(host, name) for name in _wild(host, world)):
             said = f"no service has the host {rule.spec.host!r}" + _hint(world, host)
             found.append(_finding("IST0101", "Error", rule, "spec.host", said))
     found.extend(_selectors(world))
     return found
+
+
+def _wild(host: str, world: World) -> Iterable[str]:
+    """The names a pattern has to be compared with; none if it is no pattern."""
+    return world.by_hostname if host.startswith("*") else ()
 
 
 def findings_about(world: World, kind: str, namespace: str, name: str) -> list[Finding]:

@@ -103,7 +103,7 @@ def warnings(world: World, rule: ConfigObject[Any]) -> list[str]:
     """What is doubtful about a rule if it were part of this world."""
     key = (rule.namespace, rule.name)
     rules = {**world.config, rule.kind: {**world.config.get(rule.kind, {}), key: rule}}
-    findings = by_rule(safely_analyzed(world.evolve(config=rules))).get((rule.kind, *key), [])
+    findings = by_rule(safely_analyzed(world.imagine(config=rules))).get((rule.kind, *key), [])
     return [f"{finding.path}: {finding.sentence} [{finding.code}]" for finding in findings]
 
 

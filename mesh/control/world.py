@@ -215,9 +215,10 @@ T = TypeVar("T")
 class Memo:
     """What was computed from which inputs; one, shared by a world and all that follow it.
 
-    An entry is valid as long as each input is the very same object (`is`), which holds because records are
-    immutable. Entries nobody asked for during as many new ones as there were entries are forgotten (two
-    generations, as in a copying garbage collector), so what belongs to deleted objects does not pile up. Not
+    An entry is valid as long as each input is the very same object (`is`), which holds because records are immutable.
+    What belongs to deleted objects must not pile up, but what stands behind an entry that is still good is not asked
+    for either. So there are two generations, as in a copying garbage collector: `rest`, between two worlds, ages all
+    entries once as many have been computed as there are, and what nobody asked for since the last time goes. Not
     thread-safe.
     """
 
@@ -226,7 +227,7 @@ class Memo:
     def __init__(self) -> None:
         self._old: dict[Any, tuple[tuple[Any, ...], Any]] = {}
         self._new: dict[Any, tuple[tuple[Any, ...], Any]] = {}
-        self._limit = self._SMALLEST_GENERATION
+        self._rested_at = 0
         self.misses = 0
 
     def get(self, key: Any, inputs: tuple[Any, ...], build: Callable[[], T]) -> T:
@@ -237,7 +238,7 @@ class Memo:
         known = self._old.get(key)
         if known is None or not self._same(known[0], inputs):
             known = (inputs, build())
-            self._count_miss()
+            self.misses += 1
         self._new[key] = known
         return cast(T, known[1])
 
@@ -245,12 +246,11 @@ class Memo:
     def _same(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
         return len(old) == len(new) and not any(map(is_not, old, new))
 
-    def _count_miss(self) -> None:
-        self.misses += 1
-        self._limit -= 1
-        if self._limit <= 0:
+    def rest(self) -> None:
+        """To be called when nothing is being computed: forget what has become useless, if it is time."""
+        if self.misses - self._rested_at > max(self._SMALLEST_GENERATION, len(self._old)):
             self._old, self._new = self._new, {}
-            self._limit = max(self._SMALLEST_GENERATION, len(self._old))
+            self._rested_at = self.misses
 
 
 _NO_OBJECTS: Mapping[tuple[str, str], ConfigObject[Any]] = MappingProxyType({})
@@ -277,7 +277,12 @@ class World:
 
     def evolve(self, **changes: Any) -> World:
         """The next world. Pass whole mappings; entries that did not change must be the same objects."""
+        self.memo.rest()
         return replace(self, **changes)
+
+    def imagine(self, **changes: Any) -> World:
+        """A world that may never come, to look at; it leaves nothing behind in the memo of the real ones."""
+        return replace(self, memo=Memo(), **changes)
 
     def objects(self, kind: str) -> tuple[ConfigObject[Any], ...]:
         """Objects of a kind, oldest first (Istio's order of precedence), then by namespace and name."""

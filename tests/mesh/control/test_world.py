@@ -26,12 +26,23 @@ def test_a_value_is_kept_as_long_as_its_inputs_are_the_same_objects() -> None:
 def test_what_is_not_asked_for_any_more_is_forgotten() -> None:
     memo = Memo()
     memo.get("kept", (), lambda: 0)
-    for index in range(20_000):
+    for index in range(50_000):
         memo.get(index, (), lambda: 1)
         memo.get("kept", (), lambda: 2)
+        if index % 100 == 0:
+            memo.rest()
     assert memo.get("kept", (), lambda: 3) == 0
     assert memo.get(0, (), lambda: 4) == 4
     assert len(memo._old) + len(memo._new) < 15_000
+
+
+def test_one_great_computation_loses_nothing() -> None:
+    memo = Memo()
+    for _ in range(2):
+        for index in range(50_000):
+            memo.get(index, (), lambda: 1)
+        memo.rest()
+    assert memo.misses == 50_000
 
 
 def changed(old: World, new: World, proxy: Proxy) -> dict[str, int]:
