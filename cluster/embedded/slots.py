@@ -32,6 +32,11 @@ class Slot:
     number: int
 
     @property
+    def api_port(self) -> int:
+        """Port of the API server, at the node's address."""
+        return API_PORT
+
+    @property
     def node(self) -> str:
         """Address of the node and of the API server."""
         return f"127.{self.number}.0.1"

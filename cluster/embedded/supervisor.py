@@ -16,8 +16,6 @@ takes orders there: {"owner": pid} hands the cluster to another process and is a
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import gc
 import importlib
 import json
@@ -27,57 +25,16 @@ import signal
 import socket
 import sys
 import time
-import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 from cluster.embedded import lifeline
-from cluster.embedded.slots import API_PORT, Slot, take_slot
+from cluster.embedded.options import Options, parse
+from cluster.embedded.slots import Slot, take_slot
 from cluster.embedded.zygote import Child, Zygote, preload
 
-NODE_NAME = "embedded"
 START_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """The supervisor's command line."""
-
-    name: str
-    state_dir: Path
-    preload: list[str]
-    image: str
-    owner_pid: int | None
-    owner_fd: int | None
-    report_fd: int | None
-    lock_fd: int | None
-
-
-def parse(arguments: list[str]) -> Options:
-    """Options of the command line; exits with a usage message when they are wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.embedded", description="Run an embedded cluster."
-    )
-    parser.add_argument("--name", default="mesh", help="name of the cluster (default: %(default)s)")
-    parser.add_argument(
-        "--state-dir", type=Path, required=True, help="directory of its own, removed at the end"
-    )
-    parser.add_argument("--preload", default="", help="modules to import before pods are forked, a,b,c")
-    parser.add_argument(
-        "--image", default="service-mesh-lab", help="the image that pods may name (any tag if none)"
-    )
-    parser.add_argument("--owner-pid", type=int, help="process whose end ends the cluster")
-    parser.add_argument("--owner-fd", type=int, help="descriptor whose end of file ends the cluster")
-    parser.add_argument("--report-fd", type=int, help="socket for the ready line (default: print it)")
-    parser.add_argument("--lock-fd", type=int, help="descriptor that holds the lock on STATE_DIR/lock")
-    args = parser.parse_args(arguments)
-    modules = [name for name in args.preload.split(",") if name]
-    return Options(
-        args.name, args.state_dir.absolute(), modules, args.image,
-        args.owner_pid, args.owner_fd, args.report_fd, args.lock_fd,
-    )  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
@@ -133,8 +90,7 @@ class Supervisor:
 
     def _import_shared(self) -> None:
         """Import what API server and node share, while the zygote is busy with imports of its own."""
-        self._apiserver = importlib.import_module("cluster.embedded.apiserver")
-        self._node = importlib.import_module("cluster.embedded.node")
+        self._roles = importlib.import_module("cluster.embedded.roles")
         gc.collect()
         gc.freeze()
 
@@ -171,14 +127,8 @@ class Supervisor:
         if not self._fork("API server"):
             node_end.close()
             os.close(read_end)
-            options = self._apiserver.Options(
-                slot.node,
-                API_PORT,
-                self.options.state_dir,
-                slot.service_range,
-                lambda facts: _tell(write_end, facts),
-            )
-            self._run_child(lambda: self._apiserver.serve(options))
+            lifeline.guard(self.lifeline, self.options.state_dir, self.mark)
+            self._roles.become_apiserver(self.options, slot, write_end)
         os.close(write_end)
         return self._await_line(read_end, "API server")
 
@@ -186,24 +136,10 @@ class Supervisor:
         read_end, write_end = os.pipe()
         if not self._fork("node"):
             os.close(read_end)
-            options = self._node.NodeOptions(
-                NODE_NAME, Path(facts["kubeconfig"]), slot, self.options.state_dir, self.options.image
-            )
-            self._run_child(lambda: self._node.serve(options, node_end, lambda: _tell(write_end, {})))
+            lifeline.guard(self.lifeline, self.options.state_dir, self.mark)
+            self._roles.become_node(self.options, slot, facts, node_end, write_end)
         os.close(write_end)
         self._await_line(read_end, "node")
-
-    def _run_child(self, work: Callable[[], Coroutine[Any, Any, None]]) -> NoReturn:
-        lifeline.guard(self.lifeline, self.options.state_dir, self.mark)
-        try:
-            with asyncio.Runner(loop_factory=_event_loop) as runner:
-                runner.run(work())
-        except BaseException:  # noqa: BLE001 - whatever it is, the log must have it and the stack must not unwind
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(1)
 
     def _await_line(self, read_end: int, name: str) -> dict[str, Any]:
         """The child's ready line. While waiting, the owner's death and a stop request count as ever."""
@@ -338,17 +274,3 @@ class Supervisor:
         print(f"cluster {self.options.name} ends: {reason}", file=sys.stderr, flush=True)
         lifeline.bury(self.options.state_dir, self.mark)
         os._exit(0)
-
-
-def _event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop where it exists: half the CPU time for a process that mostly moves bytes."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-def _tell(descriptor: int, facts: dict[str, Any]) -> None:
-    os.write(descriptor, json.dumps(facts).encode() + b"\n")
-    os.close(descriptor)
