@@ -231,32 +231,26 @@ def _drop_unstated(
     schema: Object, merged: Object, before: Fields, wanted: Fields, others: list[Owned]
 ) -> Object:
     """Remove what the manager stated the last time, states no more, and nobody else owns."""
-    gone = fieldsets.subtract(before, wanted)
+    gone = fieldsets.absent(before, wanted)
     for owned in others:
-        gone = fieldsets.subtract(gone, owned.fields) if gone else gone
-    result: Object = _without(resolve(schema), merged, gone) if gone else merged
+        gone = fieldsets.absent(gone, owned.fields) if gone else gone
+    result: Object = _without(resolve(schema), merged, gone, wanted) if gone else merged
     return result
 
 
-def _without(schema: Object, value: Any, gone: Fields) -> Any:
+def _without(schema: Object, value: Any, gone: Fields, wanted: Fields) -> Any:
+    """The value without the members of `gone`; what becomes empty by that goes too, unless it is wanted."""
     if not isinstance(value, dict | list) or fieldsets.is_atomic(schema, value):
         return value
     kept: list[tuple[str, Any]] = []
     for key, child, item in fieldsets.parts(schema, value):
-        if key in gone:
-            node = gone[key]
-            rest = _without(child, item, node)
-            emptied = not rest and bool(item) and isinstance(rest, dict | list)
-            if not node or emptied or ("." in node and _only_keys(schema, rest)):
-                continue
-            item = rest
-        kept.append((key, item))
+        node = gone.get(key)
+        if node is None:
+            kept.append((key, item))
+        elif node and "." not in node:
+            rest = _without(child, item, node, wanted.get(key, {}))
+            if rest or key in wanted:
+                kept.append((key, rest))
     if isinstance(value, dict):
         return {key[2:]: item for key, item in kept}
     return [item for _, item in kept]
-
-
-def _only_keys(schema: Object, item: Any) -> bool:
-    """Is nothing left of a list item but what identifies it?"""
-    keys = set(schema.get("x-kubernetes-list-map-keys") or [])
-    return not isinstance(item, dict) or set(item) <= keys

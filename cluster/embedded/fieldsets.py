@@ -124,6 +124,17 @@ def _minus(node: Fields, other: Fields) -> Fields | None:
     return {} if member else None
 
 
+def absent(left: Fields, right: Fields) -> Fields:
+    """The members of `left` of which `right` has nothing: neither themselves nor anything below them."""
+    result: Fields = {}
+    for key, node in left.items():
+        if key not in right:
+            result[key] = node
+        elif key != "." and (below := absent({k: v for k, v in node.items() if k != "."}, right[key])):
+            result[key] = below
+    return result
+
+
 def intersect(left: Fields, right: Fields) -> Fields:
     """The members of both."""
     result: Fields = {}
