@@ -38,6 +38,7 @@ class ServerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_feeding",
+        "_long",
         "_parser",
         "_reading",
         "_seen",
@@ -79,6 +80,7 @@ class ServerConnection(asyncio.Protocol):
         self._feeding = False
         self._reading: Exchange | None = None
         self._seen = 0
+        self._long = False
         self._parser = HttpRequestParser(self)
 
     # -- the connection -----------------------------------------------------------------------------------
@@ -122,6 +124,7 @@ class ServerConnection(asyncio.Protocol):
         if self.closing:
             return
         self._feeding = True
+        self._long = len(data) > self.http.settings.max_head
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -167,6 +170,8 @@ class ServerConnection(asyncio.Protocol):
         exchange.method = parser.get_method()
         exchange.keep_alive = parser.should_keep_alive()
         take_head(exchange, parser.get_http_version(), parser.should_upgrade())
+        if self._long or self._seen:
+            self._check_whole_head(exchange)
         if self.current is None:
             self.current = exchange
             exchange.start()
@@ -239,6 +244,12 @@ class ServerConnection(asyncio.Protocol):
         if self._seen > self.http.settings.max_head:
             self._refuse(431, b"Request Header Fields Too Large")
 
+    def _check_whole_head(self, exchange: Exchange) -> None:
+        """The head came in a long read, or in several: count it."""
+        size = len(exchange.target) + sum(len(name) + len(value) for name, value in exchange.headers)
+        if size > self.http.settings.max_head:
+            exchange.refusal = reply.HEADERS_TOO_LARGE
+
     def _parse_error(self, error: Exception) -> None:
         if isinstance(error, HttpParserCallbackError):
             cause = error.__context__ or error
@@ -254,11 +265,14 @@ class ServerConnection(asyncio.Protocol):
         current = self.current
         if current is not None and current is not self._reading:
             return  # the answer under way goes out first, then `exchange_done` closes
+        if current is not None and current.deferred is not None:
+            current.send_deferred()
+            return
         if current is not None:
             self.current = None
             current.abandon(reply.Flag.DOWNSTREAM_PROTOCOL_ERROR)
         if current is None or not current.head_sent:
-            self.transport.write(reply.bare(status, text))
+            self.transport.write(reply.bare(status, text, self.http.settings.server_name))
         self.transport.close()
 
     def _after_upgrade(self, rest: bytes) -> None:
@@ -290,6 +304,8 @@ def take_head(exchange: Exchange, version: str, upgrade: bool) -> None:
         elif name == b"host":
             hosts += 1
             exchange.authority = pair[1]
+        elif name in _DROPPED:
+            pass
         elif name == b"x-request-id":
             exchange.request_id = pair[1]
             kept.append(pair)
@@ -317,14 +333,19 @@ def take_head(exchange: Exchange, version: str, upgrade: bool) -> None:
             _peer_claim(exchange, pair, kept)
     if len(exchange.headers) > wire.MAX_HEADERS:
         exchange.refusal = reply.HEADERS_TOO_LARGE
+    if not exchange.has_body and exchange.method in _WITH_BODY and (b"content-length", b"0") not in kept:
+        kept.append((b"content-length", b"0"))
     exchange.headers = kept
     exchange.http11 = version == "1.1"
     _take_target(exchange, hosts, version)
 
 
 _PEER_CLAIMS = (b"x-envoy-peer-metadata", b"x-envoy-peer-metadata-id")
+_DROPPED = (b"http2-settings", b"x-envoy-internal")
+"""Part of an upgrade that is not made; a claim that only a gateway may make."""
+_WITH_BODY = (b"POST", b"PUT", b"PATCH")
 _NOTED = (b"x-request-id", b"x-forwarded-proto", b"x-forwarded-client-cert")
-_ACTED_UPON = wire.HOP_BY_HOP | {b"host", b"content-length", b"expect", *_NOTED, *_PEER_CLAIMS}
+_ACTED_UPON = wire.HOP_BY_HOP | {b"host", b"content-length", b"expect", *_DROPPED, *_NOTED, *_PEER_CLAIMS}
 
 
 def _peer_claim(exchange: Exchange, pair: tuple[bytes, bytes], kept: Headers) -> None:
@@ -343,7 +364,9 @@ def _take_target(exchange: Exchange, hosts: int, version: str) -> None:
     """The request target: origin form, or absolute form whose authority wins (RFC 9112, section 3.2)."""
     target = exchange.target
     if exchange.method == b"CONNECT":
-        exchange.refusal = reply.NO_ROUTE
+        exchange.refusal = reply.NO_CONNECT
+    elif b"#" in target:
+        exchange.refusal = reply.FRAGMENT_IN_PATH
     elif target[:1] != b"/" and target != b"*":
         scheme, separator, rest = target.partition(b"://")
         if not separator or scheme.lower() not in (b"http", b"https"):
@@ -354,5 +377,5 @@ def _take_target(exchange: Exchange, hosts: int, version: str) -> None:
         exchange.target = path if path.startswith(b"/") else b"/" + path
     if version not in ("1.0", "1.1") or (not exchange.http11 and not exchange.http.settings.accept_http10):
         exchange.refusal = reply.UPGRADE_REQUIRED
-    elif hosts > 1 or (not exchange.authority and exchange.http11):
+    elif hosts > 1 or (not exchange.authority and hosts == 0 and exchange.http11):
         exchange.refusal = reply.MISSING_HOST

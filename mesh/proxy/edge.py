@@ -131,7 +131,7 @@ def _decode_unreserved(path: bytes) -> bytes:
         if len(character) == 1 and character[0] in _UNRESERVED:
             parts.append(character + part[2:])
         else:
-            parts.append(b"%" + part[:2].upper() + part[2:])
+            parts.append(b"%" + part)
     return b"".join(parts)
 
 
@@ -140,12 +140,13 @@ def _remove_dot_segments(path: bytes) -> bytes | None:
     segments = path.split(b"/")[1:]
     for number, segment in enumerate(segments):
         last = number == len(segments) - 1
-        if segment == b"..":
+        bare = segment.partition(b";")[0]  # some servers read `..;x` as `..`, so it has to count as such here
+        if bare == b"..":
             if kept:
                 kept.pop()
             if last:
                 kept.append(b"")
-        elif segment == b".":
+        elif bare == b".":
             if last:
                 kept.append(b"")
         else:

@@ -216,9 +216,9 @@ class Exchange:
         """Make the answer's head from its lines; it leaves together with the first bytes of the body."""
         self.code = code
         conn = self.conn
-        if not bodiless and not has_length:
+        if not has_length and code != 204 and code != 304:
             if self.http11:
-                self.response_chunked = True
+                self.response_chunked = not bodiless
                 fields.append(b"transfer-encoding: chunked")
             else:
                 self.keep_alive = False
@@ -275,7 +275,7 @@ class Exchange:
     def _send_reply(self, answer: LocalReply) -> None:
         self.add_flag(answer.flag)
         self.details = answer.details
-        if not self.complete:
+        if not self.complete or answer.close:
             self.keep_alive = False
         fields = [STATUS_LINES[answer.status], *lines(answer.head_fields())]
         if self.on_answer:

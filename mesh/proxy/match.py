@@ -90,23 +90,25 @@ class HeaderMatch:
         self._pseudo = _PSEUDO.get(self.name)
 
     def __call__(self, exchange: Exchange) -> bool:
-        value = self._pseudo(exchange) if self._pseudo else exchange.header(self.name)
-        return self.judge(value)
+        if self._pseudo is not None:
+            value = self._pseudo(exchange)
+            return self.in_headers([] if value is None else [(self.name, value)])
+        return self.in_headers(exchange.headers)
 
     def in_headers(self, headers: Headers) -> bool:
-        """The same for an answer's headers."""
-        found = [value for name, value in headers if name == self.name]
-        return self.judge(b",".join(found) if found else None)
-
-    def judge(self, value: bytes | None) -> bool:
-        """Envoy's rule: an absent header matches nothing, inverted or not, except a test for presence."""
-        if self.test is None:
-            return (value is not None) != self.invert
-        if value is None:
-            if not self.missing_as_empty:
-                return False
-            value = b""
-        return self.test(value) != self.invert
+        """Whether one of the header's lines fits, or with `invert` none of several. An absent header matches
+        nothing, inverted or not, except a test for presence.
+        """
+        name, test = self.name, self.test
+        present = False
+        for key, value in headers:
+            if key == name:
+                if test is None or test(value):
+                    return not self.invert
+                present = True
+        if present or test is None:
+            return self.invert
+        return self.missing_as_empty and test(b"") != self.invert
 
 
 _PSEUDO: dict[bytes, Callable[[Exchange], bytes | None]] = {

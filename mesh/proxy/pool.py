@@ -162,7 +162,9 @@ class Pool:
         if self.waiting:
             exchange = self.waiting.popleft()
             self.cluster.breaker.pending -= 1
-            text = f"remote connection failure, transport failure reason: {reason}"
+            text = "remote connection failure"
+            if self.endpoint.tls is not None:
+                text += f", transport failure reason: {reason}"
             router.failed(exchange, Flag.CONNECT_FAILURE, "connect-failure", text)
 
 

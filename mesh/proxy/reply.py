@@ -36,7 +36,7 @@ class LocalReply:
     `details` is Envoy's `%RESPONSE_CODE_DETAILS%`.
     """
 
-    __slots__ = ("body", "details", "flag", "headers", "status")
+    __slots__ = ("body", "close", "details", "flag", "headers", "status")
 
     def __init__(
         self,
@@ -45,8 +45,11 @@ class LocalReply:
         flag: str = "",
         headers: tuple[tuple[bytes, bytes], ...] = (),
         details: str = "",
+        close: bool = False,
     ) -> None:
         self.status = status
+        self.close = close
+        """Whether the connection ends with this answer, for what follows on it cannot be trusted."""
         self.body = body
         self.flag = flag
         self.headers = headers
@@ -58,19 +61,20 @@ class LocalReply:
         if self.body:
             fields.append((b"content-length", b"%d" % len(self.body)))
             fields.append((b"content-type", b"text/plain"))
-        else:
+        elif self.status != 204 and self.status != 304:
             fields.append((b"content-length", b"0"))
         fields.extend(self.headers)
         return fields
 
 
-_BEFORE_HEADERS = b"upstream connect error or disconnect/reset before headers. reset reason: "
+_BEFORE_HEADERS = b"upstream connect error or disconnect/reset before headers. "
 
 
-def reset_reply(flag: str, reason: str, details: str) -> LocalReply:
+def reset_reply(flag: str, reason: str, details: str, retried: bool = False) -> LocalReply:
     """The upstream failed before it answered: Envoy's text for each way."""
     extra = ((b"x-envoy-overloaded", b"true"),) if flag == Flag.OVERFLOW else ()
-    return LocalReply(503, _BEFORE_HEADERS + reason.encode(), flag, extra, details)
+    which = b"retried and the latest reset reason: " if retried else b"reset reason: "
+    return LocalReply(503, _BEFORE_HEADERS + which + reason.encode(), flag, extra, details)
 
 
 NO_ROUTE = LocalReply(404, b"", Flag.NO_ROUTE, details="route_not_found")
@@ -85,12 +89,22 @@ RBAC_DENIED = LocalReply(403, b"RBAC: access denied", details="rbac_access_denie
 HTTP2_UPSTREAM = LocalReply(
     503, b"this proxy speaks no HTTP/2 to upstreams", Flag.UPSTREAM_PROTOCOL_ERROR, details="http2_upstream"
 )
-UPGRADE_REFUSED = LocalReply(403, b"", details="upgrade_failed")
-MISSING_HOST = LocalReply(400, b"", Flag.DOWNSTREAM_PROTOCOL_ERROR, details="missing_host_header")
-TRANSFER_CODING_UNKNOWN = LocalReply(501, b"Not Implemented", Flag.DOWNSTREAM_PROTOCOL_ERROR)
-HEADERS_TOO_LARGE = LocalReply(431, b"", Flag.DOWNSTREAM_PROTOCOL_ERROR, details="headers_too_large")
-UPGRADE_REQUIRED = LocalReply(426, b"", details="low_version")
-BAD_PATH = LocalReply(400, b"", details="path_normalization_failed")
+UPGRADE_REFUSED = LocalReply(403, b"", details="upgrade_failed", close=True)
+NO_CONNECT = LocalReply(404, b"", Flag.NO_ROUTE, details="route_not_found", close=True)
+MISSING_HOST = LocalReply(400, b"", Flag.DOWNSTREAM_PROTOCOL_ERROR, details="missing_host_header", close=True)
+TRANSFER_CODING_UNKNOWN = LocalReply(
+    501, b"Not Implemented", Flag.DOWNSTREAM_PROTOCOL_ERROR, details="unknown_transfer_coding", close=True
+)
+HEADERS_TOO_LARGE = LocalReply(
+    431,
+    b"Request Header Fields Too Large",
+    Flag.DOWNSTREAM_PROTOCOL_ERROR,
+    details="headers_too_large",
+    close=True,
+)
+UPGRADE_REQUIRED = LocalReply(426, b"Upgrade Required", details="low_version", close=True)
+BAD_PATH = LocalReply(400, b"", details="path_normalization_failed", close=True)
+FRAGMENT_IN_PATH = LocalReply(400, b"", details="path_with_fragment", close=True)
 IDLE_TIMEOUT = LocalReply(408, b"stream timeout", Flag.STREAM_IDLE_TIMEOUT, details="stream_idle_timeout")
 
 
@@ -99,8 +113,8 @@ def no_cluster(status: int = 503) -> LocalReply:
     return LocalReply(status, b"", Flag.NO_CLUSTER, details="cluster_not_found")
 
 
-def bare(status: int, text: bytes = b"") -> bytes:
+def bare(status: int, text: bytes, server: bytes) -> bytes:
     """A whole answer for bytes that were no request: the connection closes after it."""
     fields: Headers = [(b"content-length", b"%d" % len(text)), (b"content-type", b"text/plain")]
-    fields += [(b"date", http_date()), (b"connection", b"close")]
+    fields += [(b"date", http_date()), (b"server", server), (b"connection", b"close")]
     return CRLF.join([STATUS_LINES[status], *lines(fields), b"", text])

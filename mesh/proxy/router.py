@@ -59,7 +59,8 @@ def _edit(exchange: Exchange, action: Forward, share: Share) -> None:
     edits = exchange.edits = share.edits
     if edits.changes_request:
         exchange.headers = edits.request(exchange.headers, exchange)
-    if share.host_rewrite is not None:
+    if share.host_rewrite is not None and share.host_rewrite != exchange.authority:
+        exchange.headers.append((b"x-envoy-original-host", exchange.authority))
         exchange.authority = share.host_rewrite
     action.rewrite(exchange)
 
@@ -121,12 +122,18 @@ def request_head(exchange: Exchange) -> bytes:
     if action.count_attempts:
         parts.append(b"x-envoy-attempt-count: %d" % exchange.attempts)
     if action.expected_timeout is not None:
-        parts.append(action.expected_timeout)
+        parts.append(action.expected_timeout if exchange.attempts == 1 else _time_left(exchange, action))
     extra = exchange.http.upstream_lines
     if extra and exchange.endpoint.in_mesh:  # type: ignore[union-attr]
         parts.append(extra)
     parts.append(b"\r\n")
     return CRLF.join(parts)
+
+
+def _time_left(exchange: Exchange, action: Forward) -> bytes:
+    """A retry has less time than the first attempt."""
+    left = action.timeout - (perf_counter() - exchange.began)
+    return b"x-envoy-expected-rq-timeout-ms: %d" % max(left * 1000, 1)
 
 
 # -- the answer -------------------------------------------------------------------------------------------
@@ -214,7 +221,8 @@ def failed(exchange: Exchange, flag: str, kind: str, reason: str) -> None:
         return
     if _retry(exchange, kind):
         return
-    exchange.reply(_with_flags(exchange, reply.reset_reply(flag, reason, f"upstream_reset{{{reason}}}")))
+    answer = reply.reset_reply(flag, reason, f"upstream_reset{{{reason}}}", exchange.attempts > 1)
+    exchange.reply(_with_flags(exchange, answer))
 
 
 def _with_flags(exchange: Exchange, answer: LocalReply) -> LocalReply:

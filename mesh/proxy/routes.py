@@ -123,7 +123,7 @@ class Path:
             full = self.pattern.fullmatch
             return lambda path: full(path) is not None
         if kind == "prefix":
-            if value in (b"", b"/") and not self.ignore_case:
+            if not value:
                 return None
             test: Callable[[bytes], bool] = lambda path: path.startswith(value)  # noqa: E731
         elif kind == "exact":
