@@ -260,7 +260,7 @@ def _take_lock(name: str, state_dir: Path) -> int:
         except BlockingIOError:
             os.close(lock)
             raise ClusterError(
-                f"cluster {name!r} is running already: use it, stop it first, or choose another name"
+                f'cluster "{name}" already runs: use it, end it with `mesh down`, or choose another name'
             ) from None
         if _same_file(lock, state_dir / "lock"):
             _clear(state_dir)

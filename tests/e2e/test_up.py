@@ -28,6 +28,10 @@ spec:
     - destination: {{host: reviews, subset: {subset}}}
       weight: {weight}
 """
+ZERO_TOO = """
+    - destination: {host: reviews, subset: v2}
+      weight: 0
+"""
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +125,7 @@ def test_apply_takes_effect_and_warns_of_a_missing_subset(mesh: Command, up: dic
     [
         (REVIEWS.format(subset="v1", weight="many"), "weight"),
         (REVIEWS.format(subset="v1", weight=-1), "weight"),
-        (REVIEWS.format(subset="v1", weight=0), "weight"),
+        (REVIEWS.format(subset="v1", weight=0) + ZERO_TOO, "weight"),
         (REVIEWS.replace("hosts: [reviews]", "hosts: []").format(subset="v1", weight=1), "hosts"),
         (REVIEWS.replace("host: reviews, ", "").format(subset="v1", weight=1), "host"),
         (REVIEWS.replace("hosts:", "hostz: [a]\n  hosts:").format(subset="v1", weight=1), "hostz"),

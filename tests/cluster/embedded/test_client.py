@@ -12,7 +12,7 @@ from tests.cluster.conftest import Lab
 
 def test_a_second_start_of_the_same_name_is_refused(embedded: EmbeddedCluster) -> None:
     home = embedded.state_dir.parents[1]
-    with pytest.raises(ClusterError, match="'tests' is running already"):
+    with pytest.raises(ClusterError, match='"tests" already runs'):
         EmbeddedCluster.start("tests", state_home=home)
     assert EmbeddedCluster.find("tests", home) == embedded.__class__(
         embedded.name, embedded.server, embedded.kubeconfig, embedded.pid, embedded.state_dir, embedded.mark

@@ -17,7 +17,18 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("up", "down", "lab", "demo", "apply", "get", "proxy-status", "proxy-config", "doctor"):
+    for verb in (
+        "up",
+        "down",
+        "lab",
+        "demo",
+        "apply",
+        "get",
+        "proxy-status",
+        "proxy-config",
+        "bench",
+        "doctor",
+    ):
         with pytest.raises(SystemExit) as done:
             main([verb, "--help"])
         assert done.value.code == 0
