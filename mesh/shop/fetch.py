@@ -5,6 +5,7 @@ Like http.py it is as lean as a load generator and four services on two cores as
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -182,7 +183,7 @@ class Pool:
             address = await self._resolve()
             made = socket_from_pod(address)
             try:
-                await loop.sock_connect(made, address[4])
+                await _connected(made, address[4])
                 _, connection = await loop.create_connection(
                     lambda: Connection(self._all.discard),
                     sock=made,
@@ -211,6 +212,24 @@ class Pool:
             None, socket.getaddrinfo, self._host, self._port, socket.AF_INET, socket.SOCK_STREAM
         )
         return found[0]
+
+
+async def _connected(made: socket.socket, address: Any) -> None:
+    """Wait until a socket is connected; the loop's own `sock_connect` would start threads to look the
+    address up (uvloop). Raises OSError.
+    """
+    code = made.connect_ex(address)
+    if code == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        writable = asyncio.Event()
+        loop.add_writer(made, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(made)
+        code = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
 
 
 def socket_from_pod(info: tuple[Any, ...]) -> socket.socket:
