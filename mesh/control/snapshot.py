@@ -134,19 +134,13 @@ class Snapshot:
 
 
 def build(messages: Mapping[str, Mapping[str, Message]], packer: Packer) -> Snapshot:
-    """The snapshot of these messages (type, then name). Raises InconsistentError when something named is
-    missing.
-
-    An endpoint set carries its cluster's version within its own: Envoy forgets the endpoints of a cluster
-    whose definition changes and must be sent them again, which so needs no rule of its own.
-    """
+    """The snapshot of these messages by type and name. Raises InconsistentError when one that is named is missing."""
     by_type = {
         type_url: {name: packer.pack(name, message) for name, message in found.items()}
         for type_url, found in messages.items()
     }
     for type_url, needed_type in _NEEDED_TYPE.items():
         _check(by_type.get(type_url, {}), SHORT[type_url], by_type.get(needed_type, {}), SHORT[needed_type])
-    by_type[ENDPOINT] = _tie(by_type.get(CLUSTER, {}), by_type.get(ENDPOINT, {}))
     return Snapshot(MappingProxyType({url: MappingProxyType(found) for url, found in by_type.items()}))
 
 
@@ -157,12 +151,3 @@ def _check(resources: Resources, what: str, needed: Resources, needed_what: str)
                 raise InconsistentError(
                     f"{what} {resource.name!r} needs {needed_what} {name!r}, which is not there"
                 )
-
-
-def _tie(clusters: Resources, endpoints: Resources) -> dict[str, Resource]:
-    tied = dict(endpoints)
-    for cluster in clusters.values():
-        for name in cluster.needs:
-            found = tied[name]
-            tied[name] = Resource(name, f"{found.version}.{cluster.version}", found.packed)
-    return tied

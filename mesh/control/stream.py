@@ -1,27 +1,26 @@
-"""One ADS stream as a state machine without I/O: what to send when a request comes and when a new snapshot
-is there.
+"""One ADS stream as a state machine without I/O: what to send on a request, and when there is a new snapshot.
 
 After `snapshot`, before `server`. It speaks the state-of-the-world variant of the xDS protocol
 (https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol) and keeps four rules:
 
-One at a time.    While a response is not answered, nothing is sent. So a proxy that does not read costs us
-no memory, and
-                  whatever happens meanwhile is merged into what it gets next.
-Only what changed.  A type is sent when its subscribed content differs from what the proxy was sent last.
-CDS and LDS are
-                  always whole (absence means removal); of EDS and RDS only the changed resources are sent.
-Make before break.  CDS, then EDS, LDS, RDS, each acknowledged before the next. A cluster that is no longer
-wanted goes only
-                  after the proxy has accepted routes that do without it.
-Last good.        A refused (NACKed) response is not sent again until its content changes. While the
-clusters of a proxy
-                  are refused, it gets no listeners and routes that may need them; endpoints keep flowing.
+- One at a time. While a response of a type is not answered, no other of that type is sent. So a proxy that does not
+  read costs us no memory, and whatever happens meanwhile is merged into what it gets next.
+- Only what changed. A type is sent when its subscribed content differs from what the proxy was sent last. CDS and LDS
+  are always whole (absence means removal); of EDS and RDS only the changed resources are sent.
+- Make before break. Clusters and their endpoints first; listeners and routes when those are acknowledged. A cluster
+  that is no longer wanted goes only after the proxy has accepted routes that do without it.
+- Last good. A refused (NACKed) response is not sent again until its content changes. While the clusters of a proxy are
+  refused, it gets no listeners and routes that may need them; endpoints keep flowing.
+
+Two habits of Envoy's shape this. It acknowledges clusters only when they are warm, that is, after their endpoints have
+come; so endpoints never wait for clusters. And it forgets the endpoints of a cluster whose definition changes; so here
+the version of an endpoint set carries that of its cluster, and a new cluster makes its endpoints new too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from google.protobuf.any_pb2 import Any
 
@@ -41,10 +40,11 @@ WHOLE = frozenset({CLUSTER, LISTENER})
 
 BEFORE: Mapping[str, tuple[str, ...]] = {
     CLUSTER: (),
-    ENDPOINT: (CLUSTER,),
+    ENDPOINT: (),
     LISTENER: (CLUSTER, ENDPOINT),
-    ROUTE: (CLUSTER, ENDPOINT, LISTENER),
+    ROUTE: (CLUSTER, ENDPOINT),
 }
+"""What must be acknowledged before a type is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,7 @@ class Stream:
         self.types: dict[str, TypeState] = {}
         self.snapshot: Snapshot | None = None
         self._nonces = 0
+        self._tied: tuple[Resources, Resources, Resources] | None = None
 
     def on_snapshot(self, snapshot: Snapshot) -> list[Response]:
         """A new snapshot for this proxy; replaces whatever was not sent yet."""
@@ -146,7 +147,7 @@ class Stream:
         state = self.types.get(type_url)
         if state is None or self.snapshot is None:
             return True
-        return not state.waiting and _same(state.accepted, state.select(self.snapshot.resources(type_url)))
+        return not state.waiting and _same(state.accepted, self._wanted(type_url, state))
 
     def _advance(self) -> list[Response]:
         """Send the first type, in order, that needs sending and may be sent now."""
@@ -193,16 +194,32 @@ class Stream:
         state.sent_version, state.answered_once = version_of(target.values()), True
         return Response(type_url, state.sent_version, state.nonce, tuple(one.packed for one in changed))
 
-    def _target(self, type_url: str, state: TypeState) -> Resources:
-        """What the proxy should have of this type now: its snapshot's, and what its present routes still
-        need.
-        """
+    def _wanted(self, type_url: str, state: TypeState) -> Resources:
+        """What the snapshot has for this proxy of a type."""
         assert self.snapshot is not None
-        target = state.select(self.snapshot.resources(type_url))
+        selected = state.select(self.snapshot.resources(type_url))
+        return self._tie(selected) if type_url == ENDPOINT and CLUSTER in self.types else selected
+
+    def _tie(self, endpoints: Resources) -> Resources:
+        """The endpoint sets with the version of the cluster they were sent for in theirs."""
+        clusters = self.types[CLUSTER].sent
+        if self._tied is None or self._tied[0] is not endpoints or self._tied[1] is not clusters:
+            versions = {name: cluster.version for cluster in clusters.values() for name in cluster.needs}
+            tied = {
+                name: replace(one, version=f"{one.version}.{versions.get(name, '')}")
+                for name, one in endpoints.items()
+            }
+            self._tied = (endpoints, clusters, tied)
+        return self._tied[2]
+
+    def _target(self, type_url: str, state: TypeState) -> Resources:
+        """What the proxy should have of this type now: its snapshot's, and what its present routes still need."""
+        target = self._wanted(type_url, state)
         if type_url not in (CLUSTER, ENDPOINT) or (self.is_current(LISTENER) and self.is_current(ROUTE)):
             return target
-        kept = state.accepted.keys() - target.keys()
-        return {**{name: state.accepted[name] for name in sorted(kept)}, **target} if kept else target
+        has = state.accepted if type_url == CLUSTER else state.sent
+        kept = has.keys() - target.keys()
+        return {**{name: has[name] for name in sorted(kept)}, **target} if kept else target
 
 
 def _acknowledge(state: TypeState, request: Request) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc.aio
@@ -47,13 +47,12 @@ class Ads:
     async def next(self, within: float = 10.0) -> DiscoveryResponse:
         return await asyncio.wait_for(self._call.read(), within)
 
-    async def silent(self, seconds: float) -> bool:
-        """True when nothing comes for that long. Ends the stream's reading, so it is the last thing to ask."""
-        try:
-            await asyncio.wait_for(self._call.read(), seconds)
-        except (TimeoutError, asyncio.CancelledError):
-            return True
-        return False
+    async def refused(self, type_url: str) -> tuple[grpc.StatusCode, str]:
+        """Ask for something on a stream that the server ends; how it ends it."""
+        with suppress(grpc.aio.AioRpcError):  # a write may come before or after the end
+            await self.ask(type_url)
+            await self.next()
+        return await self._call.code(), await self._call.details()
 
     async def ack(self, response: DiscoveryResponse, *names: str) -> None:
         self.names[response.type_url] = names or self.names[response.type_url]

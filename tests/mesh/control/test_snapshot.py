@@ -71,13 +71,6 @@ def test_a_change_changes_the_version_of_its_type_only() -> None:
     assert [url for url in ORDER if before[url] != after[url]] == [ROUTE]
 
 
-def test_a_changed_cluster_has_its_endpoints_sent_again() -> None:
-    changed = messages()
-    changed[CLUSTER]["a"] = cluster("a", seconds=2)
-    before, after = made(messages()).versions, made(changed).versions
-    assert [url for url in ORDER if before[url] != after[url]] == [CLUSTER, ENDPOINT]
-
-
 @pytest.mark.parametrize(
     ("missing", "said"), [(ENDPOINT, "CDS 'a' needs EDS 'a'"), (ROUTE, "LDS 'l' needs RDS 'r'")]
 )

@@ -16,15 +16,20 @@ from mesh.control.stream import WHOLE, Request, Response, Stream
 State = Mapping[str, Mapping[str, int]]
 
 
-def resource(name: str, content: int) -> Resource:
-    return Resource(name, str(content), Any(type_url="t", value=f"{name}={content}".encode()))
+def resource(name: str, content: int, *needs: str) -> Resource:
+    return Resource(name, str(content), Any(type_url="t", value=f"{name}={content}".encode()), needs)
 
 
 def snapshot(**types: dict[str, int]) -> Snapshot:
     urls = {"cds": CLUSTER, "eds": ENDPOINT, "lds": LISTENER, "rds": ROUTE}
     return Snapshot(
         MappingProxyType(
-            {urls[t]: {name: resource(name, n) for name, n in found.items()} for t, found in types.items()}
+            {
+                urls[t]: {
+                    name: resource(name, n, *([name] if t == "cds" else [])) for name, n in found.items()
+                }
+                for t, found in types.items()
+            }
         )
     )
 
@@ -86,12 +91,37 @@ def test_types_are_published_in_order_each_after_the_last_was_accepted() -> None
     talk = Talk(snapshot(cds={"a": 1}, eds={"a": 1}, lds={"l": 1}, rds={"r": 1}))
     assert talk.ask(CLUSTER) == [("CDS", ["a=1"])]
     assert talk.ask(LISTENER) == []
-    assert talk.ask(ENDPOINT, "a") == []
-    assert talk.ack(CLUSTER) == [("EDS", ["a=1"])]
-    assert talk.ack(ENDPOINT) == [("LDS", ["l=1"])]
     assert talk.ask(ROUTE, "r") == []
-    assert talk.ack(LISTENER) == [("RDS", ["r=1"])]
+    assert talk.ack(CLUSTER) == [("LDS", ["l=1"]), ("RDS", ["r=1"])]
+    assert talk.ack(LISTENER) == []
     assert talk.ack(ROUTE) == []
+
+
+def test_envoy_acknowledges_clusters_only_when_their_endpoints_have_come() -> None:
+    talk = started(snapshot(cds={"a": 1}, eds={"a": 1}, lds={"l": 1}, rds={"r": 1}))
+    new = snapshot(cds={"a": 1, "b": 1}, eds={"a": 1, "b": 1}, lds={"l": 1}, rds={"r": 2})
+    assert talk.publish(new) == [("CDS", ["a=1", "b=1"])]
+    assert talk.ask(ENDPOINT, "a", "b") == [("EDS", ["b=1"])]
+    assert talk.ack(ENDPOINT) == []
+    assert talk.ack(CLUSTER) == [("RDS", ["r=2"])]
+
+
+def test_a_changed_cluster_has_its_endpoints_sent_again() -> None:
+    base = {"eds": {"a": 1, "b": 1}, "lds": {"l": 1}, "rds": {"r": 1}}
+    talk = started(snapshot(cds={"a": 1, "b": 1}, **base))
+    assert talk.publish(snapshot(cds={"a": 2, "b": 1}, **base)) == [("CDS", ["a=2", "b=1"]), ("EDS", ["a=1"])]
+    assert talk.ack(ENDPOINT) == []
+    assert talk.ack(CLUSTER) == []
+
+
+def test_endpoints_of_a_cluster_that_changes_twice_come_after_each() -> None:
+    """The second change waits for the answer to the first; its endpoints must not go before it."""
+    base = {"eds": {"a": 1}, "lds": {"l": 1}, "rds": {"r": 1}}
+    talk = started(snapshot(cds={"a": 1}, **base))
+    assert talk.publish(snapshot(cds={"a": 2}, **base)) == [("CDS", ["a=2"]), ("EDS", ["a=1"])]
+    assert talk.publish(snapshot(cds={"a": 3}, **base)) == []
+    assert talk.ack(ENDPOINT) == []
+    assert talk.ack(CLUSTER) == [("CDS", ["a=3"]), ("EDS", ["a=1"])]
 
 
 def test_a_client_that_goes_from_listener_to_endpoint_is_not_kept_waiting() -> None:
@@ -118,8 +148,8 @@ def test_a_cluster_goes_only_after_routes_without_it_are_accepted() -> None:
     talk = started(snapshot(cds={"old": 1}, eds={"old": 1}, lds={"l": 1}, rds={"r": 1}))
     new = snapshot(cds={"new": 1}, eds={"new": 1}, lds={"l": 1}, rds={"r": 2})
     assert talk.publish(new) == [("CDS", ["old=1", "new=1"])]
-    assert talk.ask(ENDPOINT, "old", "new") == []
-    assert talk.ack(CLUSTER) == [("EDS", ["new=1"])]
+    assert talk.ask(ENDPOINT, "old", "new") == [("EDS", ["new=1"])]
+    assert talk.ack(CLUSTER) == []
     assert talk.ack(ENDPOINT) == [("RDS", ["r=2"])]
     assert talk.ack(ROUTE) == [("CDS", ["new=1"])]
     assert talk.ack(CLUSTER) == []
@@ -144,11 +174,12 @@ def test_refused_routes_keep_their_clusters() -> None:
 def test_refused_clusters_hold_back_routes_but_not_endpoints() -> None:
     talk = started(snapshot(cds={"a": 1}, eds={"a": 1}, lds={"l": 1}, rds={"r": 1}))
     bad = snapshot(cds={"a": 2}, eds={"a": 2}, lds={"l": 1}, rds={"r": 2})
-    assert talk.publish(bad) == [("CDS", ["a=2"])]
-    assert talk.nack(CLUSTER) == [("EDS", ["a=2"])]
+    assert talk.publish(bad) == [("CDS", ["a=2"]), ("EDS", ["a=2"])]
+    assert talk.nack(CLUSTER) == []
     assert talk.ack(ENDPOINT) == []
     good = snapshot(cds={"a": 3}, eds={"a": 2}, lds={"l": 1}, rds={"r": 2})
-    assert talk.publish(good) == [("CDS", ["a=3"])]
+    assert talk.publish(good) == [("CDS", ["a=3"]), ("EDS", ["a=2"])]
+    assert talk.ack(ENDPOINT) == []
     assert talk.ack(CLUSTER) == [("RDS", ["r=2"])]
 
 
@@ -215,7 +246,10 @@ class Proxy(RuleBasedStateMachine):
         self.send(self.stream.on_snapshot(self.as_snapshot()))
 
     def as_snapshot(self) -> Snapshot:
-        types = {url: {n: resource(n, c) for n, c in found.items()} for url, found in self.current.items()}
+        types = {
+            url: {n: resource(n, c, *([n] if url == CLUSTER else [])) for n, c in found.items()}
+            for url, found in self.current.items()
+        }
         return Snapshot(MappingProxyType(types))
 
     def send(self, responses: list[Response]) -> None:
