@@ -1,6 +1,7 @@
 """What `kubectl get` shows of each built-in kind: columns, and how to read them off an object.
 
-The columns are those of Kubernetes (`pkg/printers/internalversion/printers.go`), so that scripts and habits fit.
+The columns are those of Kubernetes (`pkg/printers/internalversion/printers.go`), so that scripts and habits
+fit.
 """
 
 import datetime

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -16,16 +17,22 @@ from cluster.embedded.controllers.endpointslice import SERVICE_NAME
 from cluster.embedded.events import Recorder
 from cluster.embedded.informer import Informers, Key, WorkQueue, key_of
 from cluster.embedded.kube import ENDPOINTSLICES, SERVICES, Object
+from cluster.embedded.ports import Listening
 
 ATTEMPTS = 3
 """Endpoints tried before a connection is given up."""
 
 
+Changed = Callable[[], None]
+"""Called when a Service is found at other ports than before."""
+
+
 class Listen(NamedTuple):
-    """An address to listen on."""
+    """An address to listen on: a Service's, or (`node`) the node's."""
 
     host: str
     port: int
+    node: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,21 @@ class Route:
 class KubeProxy:
     """Keeps one listener per Service address and port."""
 
-    def __init__(self, informers: Informers, recorder: Recorder, node_address: str) -> None:
+    def __init__(
+        self,
+        informers: Informers,
+        recorder: Recorder,
+        node_address: str,
+        listening: Listening,
+        changed: Changed,
+    ) -> None:
         self._services = informers.of(SERVICES)
         self._slices = informers.of(ENDPOINTSLICES)
         self._recorder = recorder
         self._node = node_address
-        self._listeners: dict[Listen, tuple[Route, asyncio.Server]] = {}
+        self._listening = listening
+        self._changed = changed
+        self._listeners: dict[tuple[Listen, Route], asyncio.Server] = {}
         self._queue = WorkQueue("kube-proxy", self._reconcile, workers=1)
 
     def start(self) -> None:
@@ -54,21 +70,22 @@ class KubeProxy:
 
     async def _reconcile(self, key: Key) -> None:
         service = self._services.get(*key)
-        wanted = routes_of(service, self._node) if service else {}
-        for address, (route, server) in list(self._listeners.items()):
-            if (route.namespace, route.service) == key and wanted.get(address) != route:
-                del self._listeners[address]
+        wanted = routes_of(service, self._node) if service else set()
+        for listener, server in list(self._listeners.items()):
+            _, route = listener
+            if (route.namespace, route.service) == key and listener not in wanted:
+                del self._listeners[listener]
                 server.close()
-        for address, route in wanted.items():
-            if address not in self._listeners:
-                await self._listen(address, route, service or {})
+        for address, route in wanted - self._listeners.keys():
+            await self._listen(address, route, service or {})
+        if self._single:
+            self._publish(key)
 
     async def _listen(self, address: Listen, route: Route, service: Object) -> None:
         loop = asyncio.get_running_loop()
+        port = 0 if self._single and not address.node else address.port
         try:
-            server = await loop.create_server(
-                lambda: _Client(self, route), address.host, address.port, backlog=512
-            )
+            server = await loop.create_server(lambda: _Client(self, route), address.host, port, backlog=512)
         except OSError as error:
             where = f"{address.host}:{address.port}"
             reason = (
@@ -80,7 +97,22 @@ class KubeProxy:
                 "kube-proxy", service, "FailedToListen", f"cannot listen on {where}: {reason}"
             )
             return
-        self._listeners[address] = (route, server)
+        self._listeners[address, route] = server
+
+    @property
+    def _single(self) -> bool:
+        return self._node == "127.0.0.1"
+
+    def _publish(self, key: Key) -> None:
+        """Where every Service has the same address: say at which port each of its ports is really found."""
+        found = {
+            address.port: server.sockets[0].getsockname()[1]
+            for (address, route), server in self._listeners.items()
+            if (route.namespace, route.service) == key and not address.node
+        }
+        if found != self._listening.get(key):
+            self._listening[key] = found
+            self._changed()
 
     def backends(self, route: Route) -> list[tuple[str, int]]:
         """Ready endpoints of a route, in random order; those that are terminating only if there are no
@@ -98,22 +130,22 @@ class KubeProxy:
     async def stop(self) -> None:
         """Close all listeners."""
         await self._queue.stop()
-        for _, server in self._listeners.values():
+        for server in self._listeners.values():
             server.close()
 
 
-def routes_of(service: Object, node: str) -> dict[Listen, Route]:
-    """What to listen on for a Service."""
+def routes_of(service: Object, node: str) -> set[tuple[Listen, Route]]:
+    """What to listen on for a Service, and where that leads."""
     meta, spec = service["metadata"], service["spec"]
-    found: dict[Listen, Route] = {}
+    found: set[tuple[Listen, Route]] = set()
     for port in spec.get("ports") or []:
         if port.get("protocol", "TCP") != "TCP":
             continue
         route = Route(meta["namespace"], meta["name"], port.get("name") or "")
         if spec.get("clusterIP") not in (None, "", "None"):
-            found[Listen(spec["clusterIP"], port["port"])] = route
+            found.add((Listen(spec["clusterIP"], port["port"]), route))
         if port.get("nodePort"):
-            found[Listen(node, port["nodePort"])] = route
+            found.add((Listen(node, port["nodePort"], node=True), route))
     return found
 
 

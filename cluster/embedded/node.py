@@ -29,6 +29,7 @@ from cluster.embedded.kube import CONFIGMAPS, SECRETS, Api
 from cluster.embedded.kubelet.app import Kubelet, node_object, register
 from cluster.embedded.kubelet.runtime import Runtime
 from cluster.embedded.kubeproxy import KubeProxy
+from cluster.embedded.ports import Listening
 from cluster.embedded.scheduler import Scheduler
 from cluster.embedded.slots import Slot
 
@@ -72,12 +73,13 @@ async def _serve(
 ) -> None:
     informers, recorder, runtime = Informers(api), Recorder(api, options.name), Runtime(orders)
     controllers = [kind(informers, recorder) for kind in CONTROLLERS]
-    proxy = KubeProxy(informers, recorder, options.slot.node)
-    hosts = Hosts(informers, options.state_dir / "hosts.json")
+    listening: Listening = {}
+    hosts = Hosts(informers, options.state_dir / "hosts.json", listening)
+    proxy = KubeProxy(informers, recorder, options.slot.node, listening, hosts.soon)
     kubelet = Kubelet(
         informers, recorder, runtime, session,
         node_name=options.name, slot=options.slot, state_dir=options.state_dir, image=options.image,
-        api=_address(api.server),
+        api=_address(api.server), listening=listening,
     )  # fmt: skip
     for resource in (CONFIGMAPS, SECRETS):
         informers.of(resource)

@@ -1,8 +1,8 @@
-"""/openapi/v3 and /openapi/v2: the schemas of everything served, for `kubectl explain`, `apply` and whoever generates
-code.
+"""/openapi/v3 and /openapi/v2: the schemas of everything served, for `kubectl explain`, `apply` and whoever
+generates code.
 
-Built from the same schemas that validate (`models.py` for the built-in kinds, definitions for the others) when somebody
-asks, one document a group version, and kept until the registry changes.
+Built from the same schemas that validate (`models.py` for the built-in kinds, definitions for the others)
+when somebody asks, one document a group version, and kept until the registry changes.
 """
 
 import hashlib
@@ -205,7 +205,8 @@ class OpenApi:
 
     @staticmethod
     def swagger_protobuf() -> bytes:
-        """The same as protobuf, without definitions: what a client would check by them, the server checks itself.
+        """The same as protobuf, without definitions: what a client would check by them, the server checks
+        itself.
 
         A gnostic `openapi.v2.Document` of which only swagger (1) and info (2: title 1, version 2) are set.
         """

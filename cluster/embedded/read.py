@@ -109,7 +109,9 @@ class Watch:
             return error
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """Pieces of whole lines of JSON until the watch's time is over; an ERROR line ends it early (410 Gone)."""
+        """Pieces of whole lines of JSON until the watch's time is over; an ERROR line ends it early (410
+        Gone).
+        """
         end = asyncio.get_running_loop().time() + self._seconds
         if first := [self._line("ADDED", entry) for entry in self._first if self._matches(entry.object)]:
             yield b"".join(first)

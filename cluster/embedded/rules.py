@@ -1,8 +1,9 @@
-"""Is the object allowed to look like this? Validation of the built-in kinds, and of custom ones against their schema.
+"""Is the object allowed to look like this? Validation of the built-in kinds, and of custom ones against their
+schema.
 
-Each check yields causes with the field's path, in Kubernetes' words, all at once. That required fields are there is
-checked from the schemas for every kind; the rules here are those that no schema tells. Pods have their own file,
-`podrules.py`. (kubernetes `pkg/apis/*/validation`.)
+Each check yields causes with the field's path, in Kubernetes' words, all at once. That required fields are
+there is checked from the schemas for every kind; the rules here are those that no schema tells. Pods have
+their own file, `podrules.py`. (kubernetes `pkg/apis/*/validation`.)
 """
 
 import base64

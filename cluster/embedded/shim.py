@@ -8,6 +8,8 @@ and must stay light: every container loads it.
 
     LAB_BIND_ADDRESS   what 0.0.0.0, "" and :: mean when bound
     LAB_POD_ADDRESS    source address of connections to other pods and Services
+    LAB_PORTS          where there is only one address: the container's ports and the real ones they are bound to
+    LAB_LOCAL_PORTS    the same for connections to 127.0.0.1: what the pod's containers listen on
     LAB_HOSTS          JSON file {"fqdn-less name": [[address, {port: port}], ...]}, rewritten as Services change
     LAB_NAMESPACE      the namespace that a bare Service name belongs to
 """
@@ -18,6 +20,7 @@ import json
 import os
 import random
 import socket
+import sys
 from typing import Any
 
 WILDCARDS = frozenset({"0.0.0.0", "", "::", "::0"})
@@ -75,22 +78,51 @@ def install() -> None:
         return
     pod = os.environ.get("LAB_POD_ADDRESS", inside)
     hosts = Hosts(os.environ.get("LAB_HOSTS", ""), os.environ.get("LAB_NAMESPACE", "default"))
-    _patch_bind(inside)
+    bound, local = _ports("LAB_PORTS"), _ports("LAB_LOCAL_PORTS")
+    if bound or local:
+        # uvloop would bind and connect behind this module's back.
+        sys.modules["uvloop"] = None  # type: ignore[assignment]
+        _patch_local(local)
+    _patch_bind(inside, bound)
     if pod != "127.0.0.1":
         _patch_connect(pod)
     _patch_names(hosts)
 
 
-def _patch_bind(inside: str) -> None:
+def _ports(variable: str) -> dict[int, int]:
+    return {int(port): real for port, real in json.loads(os.environ.get(variable) or "{}").items()}
+
+
+def _patch_bind(inside: str, ports: dict[int, int]) -> None:
     def bind(self: socket.socket, address: Any, /) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] in WILDCARDS:
             if self.family == socket.AF_INET6:
                 # There are no IPv6 addresses here: tell servers that try both to go on with IPv4.
                 raise OSError(99, "IPv6 is not available in this pod")
             address = (inside, *address[1:])
+        if ports and self.family == socket.AF_INET:
+            address = (address[0], ports.get(address[1], address[1]))
         _original_bind(self, address)
 
     socket.socket.bind = bind  # type: ignore[method-assign, assignment]
+
+
+def _patch_local(ports: dict[int, int]) -> None:
+    """Connections to a port of the pod's own go where that port really is."""
+
+    def real(self: socket.socket, address: Any) -> Any:
+        if self.family == socket.AF_INET and address[0] in ("127.0.0.1", "localhost"):
+            return ("127.0.0.1", ports.get(address[1], address[1]))
+        return address
+
+    def connect(self: socket.socket, address: Any, /) -> None:
+        _original_connect(self, real(self, address))
+
+    def connect_ex(self: socket.socket, address: Any, /) -> int:
+        return _original_connect_ex(self, real(self, address))
+
+    socket.socket.connect = connect  # type: ignore[method-assign, assignment]
+    socket.socket.connect_ex = connect_ex  # type: ignore[method-assign, assignment]
 
 
 def _patch_connect(pod: str) -> None:

@@ -61,6 +61,37 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class SingleSlot(Slot):
+    """The network of a cluster where there is only 127.0.0.1: ports tell everything apart, the API's too."""
+
+    port: int = API_PORT
+
+    @property
+    def api_port(self) -> int:
+        """A port that was free."""
+        return self.port
+
+    @property
+    def node(self) -> str:
+        """The only address."""
+        return "127.0.0.1"
+
+    @property
+    def service_range(self) -> str:
+        """A range of one address."""
+        return "127.0.0.1/32"
+
+    @property
+    def pod_range(self) -> str:
+        """A range of one address."""
+        return "127.0.0.1/32"
+
+    def pair(self, index: int) -> Pair:
+        """The same address twice, for any pod."""
+        return Pair(index, "127.0.0.1", "127.0.0.1")
+
+
+@dataclass(frozen=True)
 class Pair:
     """A pod's address and the one behind its sidecar, where the app of an injected pod listens."""
 
@@ -111,8 +142,14 @@ def take_slot(start: int = 0) -> tuple[Slot, socket.socket] | None:
     """The first free slot from `start` on, and the socket that holds it: bound to the kubelet's port, never
     listening.
 
-    None when all are taken.
+    None when all are taken. Where there is only one address, a free API port is all there is to take.
     """
+    if single_loopback():
+        lock, api = _bind("127.0.0.1", 0), _bind("127.0.0.1", 0)
+        if lock is None or api is None:
+            return None
+        with api:
+            return SingleSlot(0, api.getsockname()[1]), lock
     for step in range(len(SLOTS)):
         slot = Slot(SLOTS[(start + step) % len(SLOTS)])
         lock, api = _bind(slot.node, LOCK_PORT), _bind(slot.node, API_PORT)

@@ -178,7 +178,9 @@ class Store:
         return self._log(resource).position(revision)
 
     def read(self, resource: str, position: int) -> list[Event]:
-        """The events of a resource from `position` on. Raises Expired (410) when the history has overtaken it."""
+        """The events of a resource from `position` on. Raises Expired (410) when the history has overtaken
+        it.
+        """
         log = self._log(resource)
         if position < log.first:
             raise expired(f"too old resource version: the watch fell {log.first - position} events behind")

@@ -20,7 +20,9 @@ API_VERSION = "meta.k8s.io/v1"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A client's wish for a table. `include` says what of each object goes with its row: None, Metadata, Object."""
+    """A client's wish for a table. `include` says what of each object goes with its row: None, Metadata,
+    Object.
+    """
 
     include: str = "Metadata"
 

@@ -1,9 +1,9 @@
 """Bodies in Kubernetes' protobuf: what kubectl's `create`, `auth can-i` and other typed Go clients send.
 
-Go's generated clients write protobuf whatever the server would rather have, so it has to be read; answers are JSON,
-which they all take. Field types are known from the schemas (`models.py`); what is missing there are the field numbers,
-and they are the table below, for the kinds that such clients commonly create. A body with any other field is refused
-with a sentence.
+Go's generated clients write protobuf whatever the server would rather have, so it has to be read; answers are
+JSON, which they all take. Field types are known from the schemas (`models.py`); what is missing there are the
+field numbers, and they are the table below, for the kinds that such clients commonly create. A body with any
+other field is refused with a sentence.
 
 The envelope is `k8s\\0` and a `runtime.Unknown` (apimachinery `pkg/runtime/serializer/protobuf`).
 """
@@ -173,7 +173,9 @@ def _numbered(names: str) -> dict[int, str]:
 
 
 def fields_of(message: str) -> dict[int, str]:
-    """Number -> field name. A message that the table does not have is an object with metadata, spec and status."""
+    """Number -> field name. A message that the table does not have is an object with metadata, spec and
+    status.
+    """
     return _tables().get(message) or _numbered(USUAL)
 
 

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.embedded import launch, lifeline
+from cluster.embedded.slots import single_loopback
 
 CONTAINER_MARK = "LAB_CONTAINER"
 """Environment variable naming the container a process belongs to."""
@@ -50,12 +51,19 @@ class Child:
 
 
 ALWAYS = ["asyncio", "uvloop", "runpy"]
-"""What nearly every pod imports, each time at a cost of megabytes if not here; uvloop only where it exists."""
+"""What nearly every pod imports, each time at a cost of megabytes if not here; uvloop only where it exists.
+"""
+
+
+def _exists(name: str) -> bool:
+    return sys.modules.get(name, "") is not None and importlib.util.find_spec(name) is not None
 
 
 def preload(names: list[str]) -> None:
     """Import what pods will run. A module that fails to import is reported, and will fail in its pod too."""
-    for name in [*filter(importlib.util.find_spec, ALWAYS), *names]:
+    if single_loopback():
+        sys.modules["uvloop"] = None  # type: ignore[assignment] # see shim.py
+    for name in [*filter(_exists, ALWAYS), *names]:
         try:
             importlib.import_module(name)
         except Exception:  # noqa: BLE001 - any error of foreign code

@@ -13,6 +13,7 @@ from cluster.embedded.controllers.base import Controller, is_ready, owner_refere
 from cluster.embedded.events import Recorder
 from cluster.embedded.informer import Informers
 from cluster.embedded.kube import ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES, ApiError, Object
+from cluster.embedded.ports import of_pod
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
@@ -97,7 +98,8 @@ def _relevant(pod: Object) -> Any:
     """The parts of a pod that endpoints are made of."""
     meta, status = pod["metadata"], pod.get("status", {})
     ended = status.get("phase") in ("Succeeded", "Failed")
-    return meta.get("labels"), meta.get("deletionTimestamp"), status.get("podIP"), is_ready(pod), ended
+    address = (status.get("podIP"), of_pod(pod))
+    return meta.get("labels"), meta.get("deletionTimestamp"), address, is_ready(pod), ended
 
 
 def _content(item: Object) -> Any:
@@ -149,7 +151,8 @@ def ports_of(service: Object, pod: Object) -> list[Object]:
     for port in service["spec"].get("ports") or []:
         number = target_port(port, pod)
         if number is not None:
-            entry = {"name": port.get("name", ""), "protocol": port.get("protocol", "TCP"), "port": number}
+            real = of_pod(pod).get(number, number)
+            entry = {"name": port.get("name", ""), "protocol": port.get("protocol", "TCP"), "port": real}
             if port.get("appProtocol"):
                 entry["appProtocol"] = port["appProtocol"]
             ports.append(entry)

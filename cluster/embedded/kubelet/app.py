@@ -26,12 +26,13 @@ from cluster.embedded.kube import (
     Object,
     Resource,
 )
-from cluster.embedded.kubelet.context import Host, PodContext
+from cluster.embedded.kubelet.context import Host, PodContext, is_injected
 from cluster.embedded.kubelet.plan import records_of
 from cluster.embedded.kubelet.runtime import Runtime
 from cluster.embedded.kubelet.volumes import Volumes
 from cluster.embedded.kubelet.worker import Worker
-from cluster.embedded.slots import PairAllocator, Slot
+from cluster.embedded.ports import Listening, assign
+from cluster.embedded.slots import PairAllocator, SingleSlot, Slot
 
 SHIM = Path(__file__).resolve().parent.parent / "pythonpath"
 PASSED_ON = ("LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -42,17 +43,18 @@ class Kubelet:
 
     def __init__(
         self, informers: Informers, recorder: Recorder, runtime: Runtime, session: aiohttp.ClientSession, *,
-        node_name: str, slot: Slot, state_dir: Path, image: str, api: tuple[str, int],
+        node_name: str, slot: Slot, state_dir: Path, image: str, api: tuple[str, int], listening: Listening,
     ) -> None:  # fmt: skip
         self._informers = informers
         self._node_name = node_name
         self._state_dir = state_dir
         self._pairs = PairAllocator(slot)
+        self._single = isinstance(slot, SingleSlot)
         self._workers: dict[str, Worker] = {}
         host, port = api
         pods, services = informers.of(PODS), informers.of(SERVICES)
         self._host = Host(
-            informers.api, recorder, runtime, session, pods, services, self._lookup, state_dir, slot.node,
+            informers.api, recorder, runtime, session, pods, services, listening, self._lookup, state_dir, slot.node,
             host, port, image, base_environment(state_dir),
         )  # fmt: skip
 
@@ -82,6 +84,8 @@ class Kubelet:
         addresses = (pair.pod, self._host.address)
         volumes = Volumes(pod, directory, addresses, self._host.api, self._host.lookup)
         context = PodContext(self._host, pod, pair, records_of(pod), volumes, time.time())
+        if self._single:
+            context.ports = assign(pod, injected=is_injected(pod))
         worker = Worker(context)
         worker.task.add_done_callback(lambda _: self._forget(uid, context))
         if pod["metadata"].get("deletionTimestamp"):

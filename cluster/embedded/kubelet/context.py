@@ -18,11 +18,17 @@ from cluster.embedded.kubelet.environment import Lookup, Place
 from cluster.embedded.kubelet.plan import Record, Waiting
 from cluster.embedded.kubelet.runtime import Process, Runtime
 from cluster.embedded.kubelet.volumes import Volumes
+from cluster.embedded.ports import Listening, PodPorts, really
 from cluster.embedded.slots import Pair
 from cluster.embedded.zygote import CONTAINER_MARK
 
 SIDECAR_STATUS = "sidecar.istio.io/status"
 SIDECAR = "istio-proxy"
+
+
+def is_injected(pod: Object) -> bool:
+    """Whether a pod has a sidecar that owns its address."""
+    return SIDECAR_STATUS in (pod["metadata"].get("annotations") or {})
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Host:
     session: aiohttp.ClientSession
     pods: Informer
     services: Informer
+    listening: Listening
     lookup: Lookup
     state_dir: Path
     address: str
@@ -54,6 +61,7 @@ class PodContext:
     records: dict[str, Record]
     volumes: Volumes
     accepted: float
+    ports: PodPorts = field(default_factory=PodPorts)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     processes: dict[str, Process] = field(default_factory=dict)
     watchers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -113,7 +121,7 @@ class PodContext:
 
     def injected(self) -> bool:
         """Whether the pod has a sidecar that owns its address."""
-        return SIDECAR_STATUS in (self.pod["metadata"].get("annotations") or {})
+        return is_injected(self.pod)
 
     def place(self, record: Record, root: Path) -> Place:
         """Where a container's network and files are."""
@@ -121,6 +129,7 @@ class PodContext:
         bind = self.pair.pod if record.name == SIDECAR else inside
         base = {**self.host.base_env, "LAB_NAMESPACE": self.pod["metadata"]["namespace"]}
         base[CONTAINER_MARK] = f"{self.pod['metadata']['uid']}/{record.name}/{record.restarts}"
+        base |= self.ports.variables(sidecar=record.name == SIDECAR)
         base["HOME"] = str(root)
         base["TMPDIR"] = str(root / "tmp")
         host = self.host
@@ -129,8 +138,9 @@ class PodContext:
         )  # fmt: skip
 
     def services(self) -> Iterable[Object]:
-        """Services of the pod's namespace."""
-        return self.host.services.all(self.pod["metadata"]["namespace"])
+        """Services of the pod's namespace, with the ports at which they really listen."""
+        for service in self.host.services.all(self.pod["metadata"]["namespace"]):
+            yield really(service, self.host.listening)
 
     def log(self, record: Record) -> Path:
         """The log of a container's present run; where the API server looks for it."""

@@ -37,6 +37,7 @@ class Target:
 
     address: str
     ports: dict[str, int]
+    real: dict[int, int]
     runtime: Runtime
     env: dict[str, str]
     cwd: Path
@@ -120,9 +121,9 @@ class Prober:
         )
 
     def _port(self, value: int | str) -> int:
-        if isinstance(value, int):
-            return value
-        return self._target.ports[value] if value in self._target.ports else int(value)
+        named = self._target.ports
+        number = int(named[value] if isinstance(value, str) and value in named else value)
+        return self._target.real.get(number, number)
 
     async def _http(self, action: Object) -> Verdict:
         scheme = (action.get("scheme") or "HTTP").lower()

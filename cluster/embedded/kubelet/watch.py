@@ -13,6 +13,7 @@ from cluster.embedded.kubelet import plan, probes, stop
 from cluster.embedded.kubelet.context import SIDECAR, PodContext
 from cluster.embedded.kubelet.plan import Ended, Record, Running
 from cluster.embedded.kubelet.runtime import Process
+from cluster.embedded.ports import SIDECAR_PORTS
 
 
 def begin(context: PodContext, record: Record, process: Process, env: dict[str, str], cwd: Path) -> None:
@@ -63,9 +64,9 @@ class _Probes:
     def _prober(self, name: str) -> probes.Prober:
         probe = self.record.spec[f"{name.lower()}Probe"]
         ports = {p["name"]: p["containerPort"] for p in self.record.spec.get("ports") or [] if p.get("name")}
-        address = probe_address(self.context, self.record, probe, ports)
+        address, real = probe_place(self.context, self.record, probe, ports)
         host = self.context.host
-        target = probes.Target(address, ports, host.runtime, self.env, self.cwd)
+        target = probes.Target(address, ports, real, host.runtime, self.env, self.cwd)
         return probes.Prober(name, probe, target, host.session)
 
     def _unhealthy(self, message: str) -> None:
@@ -91,17 +92,22 @@ class _Probes:
         context.enders[f"{record.name} {which}"] = asyncio.create_task(ending)
 
 
-def probe_address(context: PodContext, record: Record, probe: Object, ports: dict[str, int]) -> str:
-    """Where a probe goes: what the sidecar serves is at the pod's address, the app's own ports are inside."""
+def probe_place(
+    context: PodContext, record: Record, probe: Object, names: dict[str, int]
+) -> tuple[str, dict[int, int]]:
+    """The address a probe goes to, and the real ports there.
+
+    What the sidecar serves is at the pod's address, the app's own ports are inside.
+    """
     action = probe.get("httpGet") or probe.get("tcpSocket") or {}
     port = action.get("port")
-    number = ports.get(port, port) if isinstance(port, str) else port
+    number = names.get(port, port) if isinstance(port, str) else port
     everyone = [*(context.pod["spec"].get("initContainers") or []), *context.pod["spec"]["containers"]]
     sidecar: Object = next((c for c in everyone if c["name"] == SIDECAR), {})
-    served = {15020, 15021} | {p["containerPort"] for p in sidecar.get("ports") or []}
-    if not context.injected() or record.name == SIDECAR or number in served:
-        return context.pair.pod
-    return context.pair.inside
+    served = SIDECAR_PORTS | {p["containerPort"] for p in sidecar.get("ports") or []}
+    outside = not context.injected() or record.name == SIDECAR or number in served
+    address = context.pair.pod if outside else context.pair.inside
+    return address, context.ports.bound_by(sidecar=outside)
 
 
 async def _await_end(

@@ -20,6 +20,7 @@ from cluster.embedded.kubelet import containers, plan, stop
 from cluster.embedded.kubelet.context import PodContext
 from cluster.embedded.kubelet.files import MountError
 from cluster.embedded.kubelet.status import status_of
+from cluster.embedded.ports import of_pod
 
 MOUNT_RETRY = 2.0
 
@@ -96,6 +97,7 @@ class Worker:
         self._wake.clear()
         context, again = self.context, None
         if self._deletion is None:
+            await self._publish_ports()
             if await self._mount():
                 steps = plan.next_steps(context.policy, context.records, time.time())
                 await self._carry_out(steps)
@@ -107,6 +109,14 @@ class Worker:
             await self._report()
         await self._sleep_until(again)
         return False
+
+    async def _publish_ports(self) -> None:
+        """Where there is only one address: say which ports are this pod's, before it serves there."""
+        ports, meta = self.context.ports, self.context.pod["metadata"]
+        if ports.outer and not of_pod(self.context.pod):
+            body = {"metadata": {"annotations": ports.annotations()}}
+            written = await self.context.host.api.patch(PODS, meta["namespace"], meta["name"], body)
+            self.context.take({"kind": "Pod", "apiVersion": "v1", **written})
 
     async def _mount(self) -> bool:
         """Volumes in place; False while they cannot be."""

@@ -133,7 +133,7 @@ def test_hosts_know_headless_and_external_services() -> None:
     }
     services = [svc("c", clusterIP="127.9.128.2"), svc("h", clusterIP="None")]
     services.append(svc("e", type="ExternalName", externalName="example.org"))
-    assert json.loads(json.dumps(entries(services, [item]))) == {
+    assert json.loads(json.dumps(entries(services, [item], {}))) == {
         "c.n": [["127.9.128.2", {}]],
         "h.n": [["127.9.1.1", {}]],
         "a.h.n": [["127.9.1.1", {}]],
@@ -155,9 +155,9 @@ def test_terminating_endpoints_serve_only_if_there_are_no_others() -> None:
 
 def test_headless_services_and_udp_are_not_listened_for() -> None:
     spec = {"clusterIP": "None", "ports": [{"port": 1, "protocol": "TCP"}]}
-    assert routes_of({"metadata": {"name": "h", "namespace": "n"}, "spec": spec}, "127.9.0.1") == {}
+    assert routes_of({"metadata": {"name": "h", "namespace": "n"}, "spec": spec}, "127.9.0.1") == set()
     spec = {"clusterIP": "127.9.128.2", "ports": [{"port": 53, "protocol": "UDP"}]}
-    assert routes_of({"metadata": {"name": "h", "namespace": "n"}, "spec": spec}, "127.9.0.1") == {}
+    assert routes_of({"metadata": {"name": "h", "namespace": "n"}, "spec": spec}, "127.9.0.1") == set()
 
 
 def test_address_pairs_are_distinct_and_reused_late() -> None:
