@@ -8,7 +8,8 @@ A page view travels through the files in this order:
     services.py     details, reviews (which asks ratings) and ratings: small JSON services
     client.py       how one service calls another: through its sidecar, passing on the headers that tie hops
                     together
-    serve.py        how every one of them listens
+
+Beneath them, fetch.py is the HTTP client, http.py the server, and serve.py the process around it.
 
 Names, labels, ports and paths are those of Istio's Bookinfo sample, so its VirtualServices and
 DestinationRules mean the same here: https://istio.io/latest/docs/examples/bookinfo/
