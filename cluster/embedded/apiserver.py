@@ -10,6 +10,7 @@ The order of a request: who (`auth`) -> what (`paths`) -> may they (`rbac`) -> d
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import ssl
@@ -280,6 +281,7 @@ def _tls(credentials: Credentials) -> ssl.SSLContext:
 
 async def serve(options: Options) -> None:
     """Serve until cancelled. Raises OSError if the address is taken."""
+    gc.set_threshold(20_000, 20, 50)  # the store is long-lived: walking it often for garbage finds none
     server = ApiServer(options)
     runner = web.ServerRunner(
         web.Server(server.handle, request_factory=_request, handler_cancellation=True), handle_signals=False

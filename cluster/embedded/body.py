@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from cluster.embedded import structural, wire
+from cluster.embedded import wire
 from cluster.embedded.call import Call
 from cluster.embedded.kinds import Kind
+from cluster.embedded.shape import conform
 from cluster.embedded.status import ApiError, Object, bad_request, unsupported_media
 
 MEDIA = ("application/json", "application/yaml", wire.MEDIA)
@@ -51,8 +52,11 @@ def read_object(call: Call, kind: Kind) -> Object:
     return admit_shape(call, kind, decode(call.body, call.content_type))
 
 
-def admit_shape(call: Call, kind: Kind, value: Any) -> Object:
-    """Check that `value` is an object of the kind; handle fields it does not have. Raises BadRequest."""
+def admit_shape(call: Call, kind: Kind, value: Any, trusted: Object | None = None) -> Object:
+    """Check that `value` is an object of the kind; handle fields it does not have. Raises BadRequest.
+
+    Parts of `value` that are the same objects as in `trusted` are taken as they are.
+    """
     if not isinstance(value, dict):
         raise bad_request(f"the request body must be an object of kind {kind.kind}, not {_kind_of(value)}")
     value.setdefault("apiVersion", kind.api_version)
@@ -65,9 +69,7 @@ def admit_shape(call: Call, kind: Kind, value: Any) -> Object:
         )
     if not isinstance(value.setdefault("metadata", {}), dict):
         raise bad_request("metadata: must be an object")
-    check_types(kind, value)
-    report_unknown(call, structural.prune(kind.body, value, nulls=not kind.custom))
-    structural.prune(kind.body["properties"]["metadata"], value["metadata"])
+    report_unknown(call, fit(kind, value, trusted))
     return value
 
 
@@ -75,20 +77,24 @@ def _kind_of(value: Any) -> str:
     return {list: "a list", str: "a string", type(None): "nothing"}.get(type(value), type(value).__name__)
 
 
-def check_types(kind: Kind, value: Object) -> None:
-    """Refuse a wrong type as Go's JSON decoder does; in custom kinds only in metadata (their schema says the
-    rest).
+def fit(kind: Kind, value: Object, trusted: Object | None = None) -> list[str]:
+    """Prune a fresh object to what its kind has, in place; the paths of what was removed.
+
+    Refuses a wrong type as Go's JSON decoder does; in custom kinds only in metadata, their schema says the rest.
+    Raises BadRequest.
     """
-    body = kind.body if not kind.custom else {"properties": {"metadata": kind.body["properties"]["metadata"]}}
-    found = structural.mistyped(body, value)
-    if found is None:
-        return
-    path, wrong, wanted = found
-    what = {dict: "object", list: "array", str: "string", bool: "bool"}.get(type(wrong), "number")
-    raise bad_request(
-        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: '
-        f"cannot unmarshal {what} into Go struct field {kind.kind}.{path} of type {wanted}"
-    )
+    found = conform(kind.body, value, types=not kind.custom, nulls=not kind.custom, trusted=trusted)
+    unknown, wrong, at = found.unknown, found.wrong, ""
+    if kind.custom:
+        wrong, at = conform(kind.body["properties"]["metadata"], value["metadata"]).wrong, "metadata."
+    if wrong is not None:
+        path, bad, wanted = wrong
+        what = {dict: "object", list: "array", str: "string", bool: "bool"}.get(type(bad), "number")
+        raise bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: '
+            f"cannot unmarshal {what} into Go struct field {kind.kind}.{at}{path} of type {wanted}"
+        )
+    return unknown
 
 
 def report_unknown(call: Call, unknown: list[str]) -> None:

@@ -15,6 +15,7 @@ from cluster.embedded.status import Object
 Fields = dict[str, Any]
 """A set of paths; {} is the empty set at the top, and a leaf (itself a member) below it."""
 
+_ENCODE = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 _DEDUCED: Object = {"x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -42,7 +43,7 @@ def is_atomic(schema: Object, value: Any) -> bool:
 def item_key(schema: Object, item: Any) -> str:
     """The path element of a list item: `k:{"name":"x"}` or `v:"x"`."""
     if schema.get("x-kubernetes-list-type") == "set":
-        return "v:" + json.dumps(item, separators=(",", ":"), sort_keys=True)
+        return "v:" + _ENCODE(item)
     keys = schema.get("x-kubernetes-list-map-keys") or []
     properties = resolve(schema.get("items") or {}).get("properties") or {}
     chosen = {}
@@ -53,7 +54,7 @@ def item_key(schema: Object, item: Any) -> str:
             chosen[key] = properties[key]["default"]
         elif key == "protocol":
             chosen[key] = "TCP"
-    return "k:" + json.dumps(chosen, separators=(",", ":"), sort_keys=True)
+    return "k:" + _ENCODE(chosen)
 
 
 def parts(schema: Object, value: Any) -> Iterator[tuple[str, Object, Any]]:

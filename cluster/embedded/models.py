@@ -173,6 +173,7 @@ def component_name(model: str) -> str:
 
 
 _MODELS: dict[str, str] = {}
+_RESOLVED: dict[str, Object] = {}
 
 
 def ref(model: str) -> Object:
@@ -184,9 +185,10 @@ def ref(model: str) -> Object:
 
 def resolve(schema: Object) -> Object:
     """The schema itself, references followed (the model's file is read the first time)."""
-    while "$ref" in schema:
-        schema = component(schema["$ref"].removeprefix(REF))
-    return schema
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    return _RESOLVED.get(reference) or _RESOLVED.setdefault(reference, component(reference.removeprefix(REF)))
 
 
 @cache

@@ -56,7 +56,7 @@ def check(kind: Kind, new: Object, old: Object | None, subresource: str = "") ->
     found = list(metadata(kind, new["metadata"]))
     if kind.custom:
         found += structural.causes(kind.body, new)
-    elif subresource in ("", "ephemeralcontainers"):
+    elif not subresource and not (old is not None and _same_but_status(new, old)):
         stated = {key: value for key, value in new.items() if key != "status"}
         found += structural.missing(kind.body, stated)
         own = BY_RESOURCE.get(kind.resource)
@@ -67,6 +67,13 @@ def check(kind: Kind, new: Object, old: Object | None, subresource: str = "") ->
                 raise
     if found:
         raise invalid(kind.kind, kind.group, new["metadata"].get("name", ""), dict.fromkeys(found))
+
+
+def _same_but_status(new: Object, old: Object) -> bool:
+    """Is everything as it was but status and metadata?"""
+    aside = ("metadata", "status")
+    keys = {key for key in (*new, *old) if key not in aside}
+    return all(new.get(key) == old.get(key) for key in keys)
 
 
 def metadata(kind: Kind, meta: Object) -> Iterator[Cause]:

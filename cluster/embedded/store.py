@@ -24,9 +24,12 @@ Key = tuple[str, str]
 """(namespace, name); the namespace of a cluster-scoped object is ""."""
 
 
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def encode(value: object) -> bytes:
     """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODE(value).encode()
 
 
 @dataclass(slots=True, eq=False)

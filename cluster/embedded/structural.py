@@ -1,10 +1,7 @@
-"""Does this object have the shape its schema says? One walk each for unknown fields, types, defaults and
-rules.
+"""Defaults, required fields and the rules of schemas: what an object of the right shape must still satisfy.
 
-The walks work on a fresh object (just parsed or copied), and change it in place where pruning or defaulting
-must. For built-in kinds a wrong type is a 400 as Go's decoder gives; for custom kinds a 422 with causes, as
-Kubernetes does. (apiextensions-apiserver `pkg/apiserver/schema`; OpenAPI v3 schema with Kubernetes'
-extensions.)
+Causes carry the field's path, all at once. (apiextensions-apiserver `pkg/apiserver/schema`; OpenAPI v3 schema with
+Kubernetes' extensions.)
 """
 
 import json
@@ -13,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.embedded.models import resolve
+from cluster.embedded.shape import type_fits
 from cluster.embedded.status import Cause, Object, duplicate, not_supported, required, wrong
 
 _NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -29,41 +27,6 @@ def copy(value: Any) -> Any:
 
 def join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def prune(schema: Object, value: Any, path: str = "", *, nulls: bool = True) -> list[str]:
-    """Remove what the schema does not know (and, with `nulls`, null fields), in place; the paths of unknown
-    fields.
-    """
-    schema = resolve(schema)
-    if isinstance(value, list):
-        items = schema.get("items")
-        if not isinstance(items, dict):
-            return []
-        return [u for i, item in enumerate(value) for u in prune(items, item, f"{path}[{i}]", nulls=nulls)]
-    if not isinstance(value, dict):
-        return []
-    if schema.get("x-kubernetes-embedded-resource"):
-        return []
-    return _prune_object(schema, value, path, nulls)
-
-
-def _prune_object(schema: Object, value: Object, path: str, nulls: bool) -> list[str]:
-    properties = schema.get("properties") or {}
-    extra = schema.get("additionalProperties")
-    keep = schema.get("x-kubernetes-preserve-unknown-fields") or extra is True
-    unknown: list[str] = []
-    for key in list(value):
-        child = properties.get(key, extra if isinstance(extra, dict) else None)
-        if child is None:
-            if not keep:
-                unknown.append(join(path, key))
-                del value[key]
-        elif value[key] is None and nulls:
-            del value[key]
-        else:
-            unknown += prune(child, value[key], join(path, key), nulls=nulls)
-    return unknown
 
 
 def default(schema: Object, value: Any) -> None:
@@ -85,43 +48,6 @@ def default(schema: Object, value: Any) -> None:
         for key, item in value.items():
             if key not in properties:
                 default(extra, item)
-
-
-def type_fits(schema: Object, value: Any) -> bool:
-    """Is `value` of the schema's `type` (or int-or-string, quantity, anything)?"""
-    if schema.get("x-kubernetes-int-or-string"):
-        return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
-    if schema.get("x-kubernetes-quantity") and isinstance(value, int | float) and not isinstance(value, bool):
-        return True
-    match schema.get("type"):
-        case "object":
-            return isinstance(value, dict)
-        case "array":
-            return isinstance(value, list)
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "integer":
-            return not isinstance(value, bool) and (
-                isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-            )
-        case "number":
-            return isinstance(value, int | float) and not isinstance(value, bool)
-    return True
-
-
-def mistyped(schema: Object, value: Any, path: str = "") -> tuple[str, Any, str] | None:
-    """The first value whose type is wrong: (path, value, wanted type), for built-in kinds."""
-    schema = resolve(schema)
-    if value is None:
-        return None
-    if not type_fits(schema, value):
-        return path, value, schema.get("type", "intstr.IntOrString")
-    for child, item, at in _children(schema, value, path):
-        if found := mistyped(child, item, at):
-            return found
-    return None
 
 
 def _children(schema: Object, value: Any, path: str) -> Iterator[tuple[Object, Any, str]]:
@@ -146,13 +72,19 @@ MAY_LACK = {"endpoints"}
 def missing(schema: Object, value: Any, path: str = "") -> list[Cause]:
     """The required fields that are not there (built-in kinds)."""
     schema = resolve(schema)
-    found = []
-    if isinstance(value, dict):
-        names = [name for name in schema.get("required") or [] if name not in MAY_LACK]
-        found = [required(join(path, name)) for name in names if value.get(name) is None]
-    for child, item, at in _children(schema, value, path):
-        if isinstance(item, dict | list):
-            found += missing(child, item, at)
+    found: list[Cause] = []
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            if isinstance(item, dict):
+                found += missing(schema["items"], item, f"{path}[{index}]")
+        return found
+    for name in schema.get("required") or ():
+        if value.get(name) is None and name not in MAY_LACK:
+            found.append(required(join(path, name)))
+    properties = schema.get("properties") or {}
+    for key, item in value.items():
+        if isinstance(item, dict | list) and key in properties:
+            found += missing(properties[key], item, join(path, key))
     return found
 
 

@@ -166,8 +166,7 @@ class Verbs:
             wanted = applied["metadata"].get("resourceVersion")
             if wanted:
                 merged["metadata"]["resourceVersion"] = wanted
-            merged_copy: Object = copy(merged)
-            return merged_copy
+            return merged
 
         if self.store.find(call.kind.resource, call.target.namespace, call.target.name):
             return 200, await self.update(call, transform, None)
@@ -224,7 +223,6 @@ def patcher(call: Call, media: str, document: Any) -> Callable[[Object], Object]
         else:
             new = patch.strategic_merge(kind.body, current, document)
         del call.warnings[warned:]
-        fresh: Object = copy(new)
-        return body.admit_shape(call, kind, fresh)
+        return body.admit_shape(call, kind, new, trusted=current)
 
     return transform

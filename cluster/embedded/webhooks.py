@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from cluster.embedded import body, endpoints, patch, structural
+from cluster.embedded import body, endpoints, patch
 from cluster.embedded.call import Call
 from cluster.embedded.kinds import Kind
 from cluster.embedded.paths import Target
@@ -240,10 +240,9 @@ def _patched(webhook: Object, call: Call, object: Object, answer: Object) -> Obj
     try:
         steps = json.loads(base64.b64decode(answer["patch"]))
         new: Object = patch.json_patch(object, steps)
-        body.check_types(call.kind, new)
+        body.fit(call.kind, new, object)
     except (ValueError, ApiError) as error:
         raise internal(f'webhook "{webhook["name"]}" answered a patch that does not fit: {error}') from error
-    structural.prune(call.kind.body, new, nulls=not call.kind.custom)
     return new
 
 

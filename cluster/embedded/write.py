@@ -8,6 +8,7 @@ meanwhile; a patch is then tried again on the new state, an update with a resour
 conflict.
 """
 
+import json
 from collections.abc import Callable
 
 from cluster.embedded import apply, defaults, rules, strategy, structural
@@ -69,14 +70,14 @@ class Writer:
     async def update(
         self, call: Call, transform: Transform, manager: Manager | None, *, retry: bool = True
     ) -> Entry:
-        """Replace the object that `call` names by what `transform` makes of a copy of it.
+        """Replace the object that `call` names by what `transform` makes of a copy of it (its to change).
 
         Raises NotFound, Conflict (409), and what transform, rules and admission raise.
         """
         target = call.target
         for attempt in range(ATTEMPTS):
             entry = self.store.get(call.kind.resource, target.namespace, target.name)
-            new = transform(structural.copy(entry.view(call.kind.api_version)))
+            new = transform(json.loads(entry.json(call.kind.api_version)))
             try:
                 return await self._replace(call, entry, new, manager)
             except ApiError as error:

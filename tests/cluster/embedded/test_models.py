@@ -6,7 +6,8 @@ import pytest
 
 from cluster.embedded import models, wire
 from cluster.embedded.kinds import Registry
-from cluster.embedded.structural import missing, mistyped, prune
+from cluster.embedded.shape import conform
+from cluster.embedded.structural import missing
 
 
 def test_every_file_of_the_client_is_found_and_read() -> None:
@@ -50,9 +51,10 @@ def test_every_kind_has_a_schema_with_metadata() -> None:
 def test_unknown_missing_mistyped() -> None:
     pod = {"spec": {"containers": [{"image": "a", "ports": [{"containerPort": "80"}], "x": 1}]}, "y": None}
     schema = models.ref("V1Pod")
-    assert prune(schema, pod) == ["spec.containers[0].x", "y"]
+    found = conform(schema, pod)
+    assert found.unknown == ["spec.containers[0].x", "y"]
     assert [cause.field for cause in missing(schema, pod)] == ["spec.containers[0].name"]
-    assert mistyped(schema, pod) == ("spec.containers[0].ports[0].containerPort", "80", "integer")
+    assert found.wrong == ("spec.containers[0].ports[0].containerPort", "80", "integer")
 
 
 @pytest.mark.parametrize("message", sorted(wire._tables()))
