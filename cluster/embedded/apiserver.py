@@ -52,6 +52,8 @@ from cluster.embedded.write import Writer
 log = logging.getLogger(__name__)
 LARGEST_BODY = 3 * 1024 * 1024
 """Bytes; Kubernetes' limit for a request."""
+IDLE_SECONDS = 600.0
+"""How long a connection is kept for the client's next request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +285,10 @@ async def serve(options: Options) -> None:
     """Serve until cancelled. Raises OSError if the address is taken."""
     gc.set_threshold(20_000, 20, 50)  # the store is long-lived: walking it often for garbage finds none
     server = ApiServer(options)
-    runner = web.ServerRunner(
-        web.Server(server.handle, request_factory=_request, handler_cancellation=True), handle_signals=False
+    http = web.Server(
+        server.handle, request_factory=_request, handler_cancellation=True, keepalive_timeout=IDLE_SECONDS
     )
+    runner = web.ServerRunner(http, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
     try:
         site = web.TCPSite(

@@ -44,7 +44,6 @@ class User:
 
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 ADMIN = User("kubernetes-admin", ("system:masters", "system:authenticated"))
-APISERVER = User("system:apiserver", ("system:masters", "system:authenticated"))
 
 
 def service_account(

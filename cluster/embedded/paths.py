@@ -36,10 +36,6 @@ class Target:
     subresource: str = ""
     rest: str = ""
 
-    @property
-    def group_resource(self) -> str:
-        return f"{self.resource}.{self.group}" if self.group else self.resource
-
 
 def read(method: str, path: str, query: Mapping[str, str]) -> Target:
     """What `method path?query` asks for; `path` is still percent-encoded, so that `/` in a proxied path
