@@ -40,7 +40,7 @@ SHOP = (
 
 PRELOAD = (
     "mesh.control.app",
-    "mesh.proxy.app",
+    "mesh.proxy.warm",
     "mesh.telemetry.app",
     "mesh.shop.__main__",
     "mesh.shop.visitors",

@@ -114,11 +114,10 @@ class ServerConnection(asyncio.Protocol):
         self.http.closed(self)
 
     def eof_received(self) -> bool:
-        """The client sends no more; what it has asked for is still answered (TLS knows no half-close)."""
-        if self.current is None or not self.current.complete or self.tls:
-            return False
-        self.closing = True
-        return True
+        """The client sends no more. As in Envoy that means it has gone: an upstream that is still at work for
+        it is let go.
+        """
+        return False
 
     def data_received(self, data: bytes) -> None:
         if self.closing:

@@ -18,6 +18,10 @@ from mesh.proxy.app import Proxy
 from mesh.proxy.bootstrap import Bootstrap
 from mesh.proxy.identity import Signer
 from mesh.proxy.xds import Upstream
+from tests.support import xds
+from tests.support.ads import AdsServer
+from tests.support.echo import EchoServer
+from tests.support.http import Client, connect
 
 _NUMBERS = itertools.count(1)
 
@@ -70,6 +74,25 @@ async def running(ads_port: int, environ: dict[str, str], sign: Signer | None = 
     finally:
         proxy.stopping.set()
         await task
+
+
+class Lab:
+    """A proxy, its control plane, two upstreams, and the address it listens on."""
+
+    def __init__(self, ads: AdsServer, proxy: Proxy, one: EchoServer, two: EchoServer, address: str) -> None:
+        self.ads, self.proxy, self.one, self.two, self.address = ads, proxy, one, two, address
+
+    async def push(self, *messages: Any) -> None:
+        """Publish and wait until the proxy has accepted."""
+        await self.ads.serve(*messages)
+        await self.ads.acked()
+
+    async def route(self, *rules: dict[str, Any], **fields: Any) -> None:
+        """Replace the routes."""
+        await self.push(xds.routes("routes", xds.host(*rules), **fields))
+
+    async def connect(self, port: int = 8080) -> Client:
+        return await connect(self.address, port)
 
 
 async def until(condition: Any, seconds: float = 10.0) -> None:

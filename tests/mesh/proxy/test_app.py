@@ -3,53 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
-from mesh.proxy.app import Proxy
 from tests.support import xds
 from tests.support.ads import CLUSTER, LISTENER, AdsServer
-from tests.support.echo import EchoServer
-from tests.support.http import Client, connect
-from tests.support.proxies import environment, own_address, running, until
-
-
-class Lab:
-    """One proxy with one listener, and two upstreams as clusters `one` and `two`."""
-
-    def __init__(self, ads: AdsServer, proxy: Proxy, one: EchoServer, two: EchoServer, address: str) -> None:
-        self.ads, self.proxy, self.one, self.two, self.address = ads, proxy, one, two, address
-
-    async def push(self, *messages: Any) -> None:
-        await self.ads.serve(*messages)
-        await self.ads.acked()
-
-    async def connect(self, port: int = 8080) -> Client:
-        return await connect(self.address, port)
-
-
-@pytest.fixture
-async def lab() -> AsyncIterator[Lab]:
-    ads = await AdsServer().start()
-    one, two = await EchoServer("one").start(), await EchoServer("two").start()
-    address = own_address()
-    async with running(ads.port, environment("test-v1")) as proxy:
-        found = Lab(ads, proxy, one, two, address)
-        await found.push(
-            xds.cluster("one"),
-            xds.endpoints("one", one.address),
-            xds.cluster("two"),
-            xds.endpoints("two", two.address),
-            xds.listener("web", address, 8080, xds.hcm("routes")),
-            xds.routes("routes", xds.host(xds.rule("one"))),
-        )
-        await until(lambda: proxy.ready)
-        yield found
-    for server in (one, two):
-        await server.stop()
-    await ads.stop()
+from tests.support.proxies import Lab, until
 
 
 async def test_a_request_is_routed_and_its_connection_kept(lab: Lab) -> None:
