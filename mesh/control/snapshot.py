@@ -9,10 +9,10 @@ the proxy keeps the last good one (as go-control-plane's `Snapshot.Consistent`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -57,29 +57,123 @@ class Resource:
     """
 
 
-class Packer:
-    """Packs and hashes each message once, however many proxies share it and however many snapshots keep it.
-
-    `compile` gives equal things the same object, so the object's identity is the key; what two generations
-    in a row did not use is forgotten.
+class ResourceSet(Mapping[str, Resource]):
+    """Resources by name, immutable. What is asked of a set again and again is worked out once: sets are shared by all
+    proxies that get the same, and compared far more often than made.
     """
 
-    def __init__(self) -> None:
-        self._old: dict[int, tuple[Message, Resource]] = {}
-        self._new: dict[int, tuple[Message, Resource]] = {}
+    __slots__ = ("_changed", "_items", "_needs", "_version")
 
-    def pack(self, name: str, message: Message) -> Resource:
-        """The resource for this message, made at most once."""
-        key = id(message)
-        known = self._new.get(key) or self._old.get(key)
-        if known is None or known[0] is not message:
-            known = (message, _pack(name, message))
+    def __init__(self, items: Mapping[str, Resource]) -> None:
+        self._items = dict(items)
+        self._version = ""
+        self._needs: frozenset[str] | None = None
+        self._changed: tuple[ResourceSet, tuple[Resource, ...]] | None = None
+
+    def __getitem__(self, name: str) -> Resource:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def keys(self) -> KeysView[str]:
+        """The names, as a view that sets can be compared with."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[Resource]:
+        """The resources."""
+        return self._items.values()
+
+    @property
+    def version(self) -> str:
+        """One version for the whole set: equal exactly when names and contents are."""
+        if not self._version:
+            digest = hashlib.blake2b(digest_size=8)
+            for line in sorted(f"{one.name}\0{one.version}\0" for one in self._items.values()):
+                digest.update(line.encode())
+            self._version = digest.hexdigest()
+        return self._version
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The names of the next type without which something here does not work."""
+        if self._needs is None:
+            self._needs = frozenset(name for one in self._items.values() for name in one.needs)
+        return self._needs
+
+    def changed_since(self, old: ResourceSet) -> tuple[Resource, ...]:
+        """What is new or different here; what is gone does not show."""
+        if old is self:
+            return ()
+        if self._changed is None or self._changed[0] is not old:
+            had = old._items
+            found = (
+                one
+                for name, one in self._items.items()
+                if name not in had or had[name].version != one.version
+            )
+            self._changed = (old, tuple(found))
+        return self._changed[1]
+
+    def without(self, names: Iterable[str]) -> ResourceSet:
+        """This set less some names; the same object when none of them is in it."""
+        gone = self._items.keys() & set(names)
+        return ResourceSet({n: one for n, one in self._items.items() if n not in gone}) if gone else self
+
+    def same(self, other: ResourceSet) -> bool:
+        """True when both have the same names with the same contents."""
+        return self is other or (len(self) == len(other) and self.version == other.version)
+
+
+NOTHING = ResourceSet({})
+
+M = TypeVar("M")
+
+
+class Memory(Generic[M]):
+    """What was made of which object, by its identity; forgets what two generations in a row did not ask for."""
+
+    def __init__(self) -> None:
+        self._old: dict[int, tuple[object, M]] = {}
+        self._new: dict[int, tuple[object, M]] = {}
+
+    def get(self, of: object, make: Callable[[], M]) -> M:
+        """The value made of this very object, made now if it is not known."""
+        key = id(of)
+        known = self._new.get(key) or self._old.get(key) or (of, make())
         self._new[key] = known
         return known[1]
 
     def next_generation(self) -> None:
-        """Call when a new world begins."""
         self._old, self._new = self._new, {}
+
+
+class Packer:
+    """Packs and hashes each message once, however many proxies share it and however many snapshots keep it.
+
+    `compile` gives equal things, single messages as well as whole mappings, as the same object.
+    """
+
+    def __init__(self) -> None:
+        self._messages: Memory[Resource] = Memory()
+        self._sets: Memory[ResourceSet] = Memory()
+
+    def pack(self, messages: Mapping[str, Message]) -> ResourceSet:
+        """The set of these messages."""
+        return self._sets.get(
+            messages, lambda: ResourceSet({n: self._one(n, one) for n, one in messages.items()})
+        )
+
+    def _one(self, name: str, message: Message) -> Resource:
+        return self._messages.get(message, lambda: _pack(name, message))
+
+    def next_generation(self) -> None:
+        """Call when a new world begins."""
+        self._messages.next_generation()
+        self._sets.next_generation()
 
 
 def _pack(name: str, message: Message) -> Resource:
@@ -105,49 +199,25 @@ def _needs(message: Message) -> Iterator[str]:
                     yield manager.rds.route_config_name
 
 
-Resources = Mapping[str, Resource]
-NO_RESOURCES: Resources = MappingProxyType({})
-
-
-def version_of(resources: Iterable[Resource]) -> str:
-    """One version for a set of resources: equal exactly when names and contents are."""
-    digest = hashlib.blake2b(digest_size=8)
-    for line in sorted(f"{resource.name}\0{resource.version}\0" for resource in resources):
-        digest.update(line.encode())
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class Snapshot:
-    """All resources of one proxy, by type and name. Make it with `build`, which checks it."""
+    """All resources of one proxy, by type. Make it with `build`, which checks it."""
 
-    by_type: Mapping[str, Resources]
+    by_type: Mapping[str, ResourceSet]
 
-    def resources(self, type_url: str) -> Resources:
+    def resources(self, type_url: str) -> ResourceSet:
         """The resources of a type; none for a type this control plane does not serve."""
-        return self.by_type.get(type_url, NO_RESOURCES)
-
-    @cached_property
-    def versions(self) -> Mapping[str, str]:
-        """The version of each type."""
-        return {type_url: version_of(found.values()) for type_url, found in self.by_type.items()}
+        return self.by_type.get(type_url, NOTHING)
 
 
 def build(messages: Mapping[str, Mapping[str, Message]], packer: Packer) -> Snapshot:
     """The snapshot of these messages by type and name. Raises InconsistentError when one that is named is missing."""
-    by_type = {
-        type_url: {name: packer.pack(name, message) for name, message in found.items()}
-        for type_url, found in messages.items()
-    }
+    by_type = {type_url: packer.pack(found) for type_url, found in messages.items()}
     for type_url, needed_type in _NEEDED_TYPE.items():
-        _check(by_type.get(type_url, {}), SHORT[type_url], by_type.get(needed_type, {}), SHORT[needed_type])
-    return Snapshot(MappingProxyType({url: MappingProxyType(found) for url, found in by_type.items()}))
-
-
-def _check(resources: Resources, what: str, needed: Resources, needed_what: str) -> None:
-    for resource in resources.values():
-        for name in resource.needs:
-            if name not in needed:
-                raise InconsistentError(
-                    f"{what} {resource.name!r} needs {needed_what} {name!r}, which is not there"
-                )
+        needed = by_type.get(needed_type, NOTHING)
+        for name in by_type.get(type_url, NOTHING).needs - needed.keys():
+            raise InconsistentError(
+                f"{SHORT[type_url]} refers to {SHORT[needed_type]} {name!r}, which is not there; this is a fault of "
+                "the mesh, not of a rule"
+            )
+    return Snapshot(MappingProxyType(by_type))

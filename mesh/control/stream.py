@@ -13,14 +13,14 @@ After `snapshot`, before `server`. It speaks the state-of-the-world variant of t
   refused, it gets no listeners and routes that may need them; endpoints keep flowing.
 
 Two habits of Envoy's shape this. It acknowledges clusters only when they are warm, that is, after their endpoints have
-come; so endpoints never wait for clusters. And it forgets the endpoints of a cluster whose definition changes; so here
-the version of an endpoint set carries that of its cluster, and a new cluster makes its endpoints new too.
+come; so endpoints never wait for clusters. And it forgets the endpoints of a cluster whose definition changes; so they
+are sent again after such a cluster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from google.protobuf.any_pb2 import Any
 
@@ -28,11 +28,11 @@ from mesh.control.snapshot import (
     CLUSTER,
     ENDPOINT,
     LISTENER,
+    NOTHING,
     ORDER,
     ROUTE,
-    Resources,
+    ResourceSet,
     Snapshot,
-    version_of,
 )
 
 WHOLE = frozenset({CLUSTER, LISTENER})
@@ -82,9 +82,9 @@ class TypeState:
 
     wanted: frozenset[str] | None = None
     """Names subscribed to; None: all there are (wildcard)."""
-    sent: Resources = field(default_factory=dict)
+    sent: ResourceSet = field(default_factory=lambda: NOTHING)
     """What the proxy has been sent, refused or not."""
-    accepted: Resources = field(default_factory=dict)
+    accepted: ResourceSet = field(default_factory=lambda: NOTHING)
     """What the proxy has accepted."""
     answered_once: bool = False
     """A first request has been answered; even "there is nothing" is an answer a proxy waits for."""
@@ -94,25 +94,24 @@ class TypeState:
     waiting: bool = False
     """A response is out and neither accepted nor refused."""
     refusal: Refusal | None = None
-    _selected: tuple[object, object, Resources] | None = None
+    _selected: tuple[object, object, ResourceSet] | None = None
 
-    def select(self, resources: Resources) -> Resources:
+    def select(self, resources: ResourceSet) -> ResourceSet:
         """Those of `resources` the proxy has subscribed to; the last answer is remembered."""
         if self.wanted is None:
             return resources
         last = self._selected
         if last is None or last[0] is not self.wanted or last[1] is not resources:
-            found = {name: resources[name] for name in sorted(self.wanted) if name in resources}
-            last = self._selected = (self.wanted, resources, found)
+            last = self._selected = (
+                self.wanted,
+                resources,
+                resources.without(resources.keys() - self.wanted),
+            )
         return last[2]
 
-    def forget_unwanted(self) -> None:
-        """Drop what is not subscribed to any more: the proxy has dropped it too, and if it asks again gets
-        it again.
-        """
-        if self.wanted is not None:
-            self.sent = {name: one for name, one in self.sent.items() if name in self.wanted}
-            self.accepted = {name: one for name, one in self.accepted.items() if name in self.wanted}
+    def forget(self, names: Iterable[str]) -> None:
+        """The proxy does not hold these any more; it is sent them again if it asks again."""
+        self.sent, self.accepted = self.sent.without(names), self.accepted.without(names)
 
 
 class Stream:
@@ -122,7 +121,6 @@ class Stream:
         self.types: dict[str, TypeState] = {}
         self.snapshot: Snapshot | None = None
         self._nonces = 0
-        self._tied: tuple[Resources, Resources, Resources] | None = None
 
     def on_snapshot(self, snapshot: Snapshot) -> list[Response]:
         """A new snapshot for this proxy; replaces whatever was not sent yet."""
@@ -147,7 +145,7 @@ class Stream:
         state = self.types.get(type_url)
         if state is None or self.snapshot is None:
             return True
-        return not state.waiting and _same(state.accepted, self._wanted(type_url, state))
+        return not state.waiting and state.accepted.same(state.select(self.snapshot.resources(type_url)))
 
     def _advance(self) -> list[Response]:
         """Send the first type, in order, that needs sending and may be sent now."""
@@ -181,45 +179,33 @@ class Stream:
     def _response(self, type_url: str, state: TypeState) -> Response | None:
         """The response this type needs now, or None when the proxy already has everything."""
         target = self._target(type_url, state)
-        if state.answered_once and _same(state.sent, target):
+        if state.answered_once and state.sent.same(target):
             return None
-        changed = [new for name, new in target.items() if _version(state.sent, name) != new.version]
+        changed = target.changed_since(state.sent)
+        if state.answered_once and not changed and type_url not in WHOLE:
+            # Only removals, which EDS and RDS cannot express: the proxy drops them by itself.
+            state.sent, state.accepted = target, state.accepted.without(state.accepted.keys() - target.keys())
+            return None
+        if type_url == CLUSTER and ENDPOINT in self.types:
+            self.types[ENDPOINT].forget(name for cluster in changed for name in cluster.needs)
         if type_url in WHOLE or not state.answered_once:
-            changed = list(target.values())
-        elif not changed:  # only removals, which EDS and RDS cannot express: the proxy drops them by itself
-            state.sent, state.accepted = target, {n: one for n, one in state.accepted.items() if n in target}
-            return None
+            changed = tuple(target.values())
         self._nonces += 1
         state.sent, state.nonce, state.waiting = target, str(self._nonces), True
-        state.sent_version, state.answered_once = version_of(target.values()), True
+        state.sent_version, state.answered_once = target.version, True
         return Response(type_url, state.sent_version, state.nonce, tuple(one.packed for one in changed))
 
-    def _wanted(self, type_url: str, state: TypeState) -> Resources:
-        """What the snapshot has for this proxy of a type."""
-        assert self.snapshot is not None
-        selected = state.select(self.snapshot.resources(type_url))
-        return self._tie(selected) if type_url == ENDPOINT and CLUSTER in self.types else selected
-
-    def _tie(self, endpoints: Resources) -> Resources:
-        """The endpoint sets with the version of the cluster they were sent for in theirs."""
-        clusters = self.types[CLUSTER].sent
-        if self._tied is None or self._tied[0] is not endpoints or self._tied[1] is not clusters:
-            versions = {name: cluster.version for cluster in clusters.values() for name in cluster.needs}
-            tied = {
-                name: replace(one, version=f"{one.version}.{versions.get(name, '')}")
-                for name, one in endpoints.items()
-            }
-            self._tied = (endpoints, clusters, tied)
-        return self._tied[2]
-
-    def _target(self, type_url: str, state: TypeState) -> Resources:
+    def _target(self, type_url: str, state: TypeState) -> ResourceSet:
         """What the proxy should have of this type now: its snapshot's, and what its present routes still need."""
-        target = self._wanted(type_url, state)
-        if type_url not in (CLUSTER, ENDPOINT) or (self.is_current(LISTENER) and self.is_current(ROUTE)):
+        assert self.snapshot is not None
+        target = state.select(self.snapshot.resources(type_url))
+        if type_url not in (CLUSTER, ENDPOINT):
             return target
         has = state.accepted if type_url == CLUSTER else state.sent
         kept = has.keys() - target.keys()
-        return {**{name: has[name] for name in sorted(kept)}, **target} if kept else target
+        if not kept or (self.is_current(LISTENER) and self.is_current(ROUTE)):
+            return target
+        return ResourceSet({**{name: has[name] for name in sorted(kept)}, **target})
 
 
 def _acknowledge(state: TypeState, request: Request) -> None:
@@ -245,15 +231,5 @@ def _subscribe(state: TypeState, request: Request) -> None:
     wanted = None if request.type_url in WHOLE and wildcard else frozenset(request.names)
     if wanted != state.wanted:
         state.wanted = wanted
-        state.forget_unwanted()
-
-
-def _version(resources: Resources, name: str) -> str:
-    return resources[name].version if name in resources else ""
-
-
-def _same(one: Resources, other: Resources) -> bool:
-    """True when both have the same names in the same versions."""
-    if one is other:
-        return True
-    return len(one) == len(other) and all(_version(other, name) == one[name].version for name in one)
+        if wanted is not None:
+            state.forget((state.sent.keys() | state.accepted.keys()) - wanted)

@@ -41,7 +41,7 @@ def compile(world: World, proxy: Proxy) -> Resources:
         _router(world, proxy) if proxy.type == "router" else _sidecar(world, proxy)
     )
     by_type: dict[str, Named] = {
-        CLUSTER: {**shared, **own},
+        CLUSTER: world.memo.get(("clusters", proxy.id), (shared, own), lambda: {**shared, **own}),
         ENDPOINT: endpoints,
         LISTENER: own_listeners,
         ROUTE: own_routes,

@@ -61,18 +61,20 @@ def test_the_types_are_those_of_the_compiler() -> None:
 
 
 def test_equal_content_has_the_same_version_in_another_process_or_replica() -> None:
-    assert made(messages()).versions == made(messages()).versions
+    one, other = made(messages()), made(messages())
+    assert all(one.resources(url).same(other.resources(url)) for url in ORDER)
 
 
 def test_a_change_changes_the_version_of_its_type_only() -> None:
     changed = messages()
     changed[ROUTE]["r"] = RouteConfiguration(name="r", most_specific_header_mutations_wins=True)
-    before, after = made(messages()).versions, made(changed).versions
-    assert [url for url in ORDER if before[url] != after[url]] == [ROUTE]
+    before, after = made(messages()), made(changed)
+    assert [url for url in ORDER if not before.resources(url).same(after.resources(url))] == [ROUTE]
+    assert [one.name for one in after.resources(ROUTE).changed_since(before.resources(ROUTE))] == ["r"]
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"), [(ENDPOINT, "CDS 'a' needs EDS 'a'"), (ROUTE, "LDS 'l' needs RDS 'r'")]
+    ("missing", "said"), [(ENDPOINT, "CDS refers to EDS 'a'"), (ROUTE, "LDS refers to RDS 'r'")]
 )
 def test_what_points_to_nothing_is_refused(missing: str, said: str) -> None:
     broken = messages()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from google.protobuf.any_pb2 import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mesh.control.snapshot import CLUSTER, ENDPOINT, LISTENER, ORDER, ROUTE, Resource, Snapshot
+from mesh.control.snapshot import CLUSTER, ENDPOINT, LISTENER, ORDER, ROUTE, Resource, ResourceSet, Snapshot
 from mesh.control.stream import WHOLE, Request, Response, Stream
-
-State = Mapping[str, Mapping[str, int]]
 
 
 def resource(name: str, content: int, *needs: str) -> Resource:
@@ -22,15 +17,16 @@ def resource(name: str, content: int, *needs: str) -> Resource:
 
 def snapshot(**types: dict[str, int]) -> Snapshot:
     urls = {"cds": CLUSTER, "eds": ENDPOINT, "lds": LISTENER, "rds": ROUTE}
+    return as_snapshot({urls[short]: found for short, found in types.items()})
+
+
+def as_snapshot(types: dict[str, dict[str, int]]) -> Snapshot:
+    """A cluster needs the endpoint set of its own name, as in Envoy."""
     return Snapshot(
-        MappingProxyType(
-            {
-                urls[t]: {
-                    name: resource(name, n, *([name] if t == "cds" else [])) for name, n in found.items()
-                }
-                for t, found in types.items()
-            }
-        )
+        {
+            url: ResourceSet({n: resource(n, c, *([n] if url == CLUSTER else [])) for n, c in found.items()})
+            for url, found in types.items()
+        }
     )
 
 
@@ -238,25 +234,23 @@ class Proxy(RuleBasedStateMachine):
         self.wanted: dict[str, frozenset[str]] = {}
         self.nonce: dict[str, str] = {}
         self.held: dict[str, dict[str, str]] = {url: {} for url in ORDER}
-        self.heard: dict[str, tuple[str, frozenset[str], int]] = {}
+        self.heard: dict[str, tuple[str, frozenset[str], int, str]] = {}
         self.changes = 0
         self.out = 0
 
     def publish(self) -> None:
-        self.send(self.stream.on_snapshot(self.as_snapshot()))
-
-    def as_snapshot(self) -> Snapshot:
-        types = {
-            url: {n: resource(n, c, *([n] if url == CLUSTER else [])) for n, c in found.items()}
-            for url, found in self.current.items()
-        }
-        return Snapshot(MappingProxyType(types))
+        self.send(self.stream.on_snapshot(as_snapshot(self.current)))
 
     def send(self, responses: list[Response]) -> None:
         for response in responses:
             state = self.stream.types[response.type_url]
             wanted = state.wanted if state.wanted is not None else frozenset("*")
-            mark = (response.version, wanted, self.changes)
+            clusters = (
+                self.stream.types[CLUSTER].sent_version
+                if response.type_url == ENDPOINT and CLUSTER in self.stream.types
+                else ""
+            )
+            mark = (response.version, wanted, self.changes, clusters)
             assert self.heard.get(response.type_url) != mark, (
                 "sent twice with the same version and subscription"
             )
