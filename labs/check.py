@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ENOUGH = 200
 """Requests a check wants to see: then 20 % and 50 % cannot be mistaken for each other, nor for 0."""
 
-RATE = 60.0
+RATE = 80.0
 """Visitors a second while a check watches."""
 
 

@@ -14,7 +14,7 @@ from papermill.parameterize import parameterize_notebook
 
 LABS = Path(__file__).parents[2] / "labs"
 MARK = "MESH_LAB_TEST_RUN"
-SHORT = {"SECONDS": 2}
+SHORT = {"SECONDS": 1}
 
 
 def copy(name: str, to: Path, parameters: Mapping[str, Any]) -> Path:
@@ -36,9 +36,13 @@ def environment() -> dict[str, str]:
 
 def left_behind(mark: str, patience: float = 10.0) -> list[str]:
     """Command lines of processes that run with `mark` and do not end within `patience` seconds."""
-    found = [process for process in psutil.process_iter() if _has(process, mark)]
-    _, alive = psutil.wait_procs(found, timeout=patience)
-    return [" ".join(process.cmdline()) for process in alive]
+    _, alive = psutil.wait_procs(processes(mark), timeout=patience)
+    return [" ".join(process.cmdline()) for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def processes(mark: str) -> list[psutil.Process]:
+    """All processes of the run with this mark."""
+    return [process for process in psutil.process_iter() if _has(process, mark)]
 
 
 def _has(process: psutil.Process, mark: str) -> bool:

@@ -1,5 +1,6 @@
 """Lesson 02 runs from top to bottom without a person: papermill solves it, nbval does not, nothing stays behind."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbformat.v4 import new_code_cell
 
-from tests.labs.lessons import MARK, SHORT, copy, environment, left_behind
+from tests.labs.lessons import MARK, SHORT, copy, environment, left_behind, processes
 
 NOT_YET = 'assert str(_).startswith("✗ Not yet."), _'
 
@@ -58,7 +60,7 @@ def test_solved_by_papermill(tmp_path: Path) -> None:
     assert "503" in shown["nowhere-measure"] and "NC" in shown["nowhere-measure"]
     assert "unavailable" in shown["nowhere-pages"]
     assert "✗ virtualservice/reviews refused: " in shown["refused"] and "weight" in shown["refused"]
-    assert "v3" in shown["refused-measure"] and "unknown" not in shown["refused-measure"]
+    assert "v1" in shown["refused-measure"] and "unknown" not in shown["refused-measure"]
     assert shown["jason-check"].startswith("✓ Solved.")
     assert shown["half-check"].startswith("✓ Solved.")
 
@@ -81,3 +83,20 @@ def test_unsolved_by_nbval(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stdout[-3000:]
     assert left_behind(env[MARK]) == []
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_kernel_takes_its_cluster_along(tmp_path: Path) -> None:
+    env = environment()
+    manager, client = start_new_kernel(env=env, cwd=str(tmp_path))
+    try:
+        reply = client.execute_interactive(
+            "from widgets import Lab; lab = Lab()", timeout=90, output_hook=print
+        )
+        assert reply["content"]["status"] == "ok", reply["content"]
+        assert len(processes(env[MARK])) > 5
+        manager.signal_kernel(signal.SIGKILL)
+        assert left_behind(env[MARK]) == []
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
