@@ -277,6 +277,7 @@ def _tls(credentials: Credentials) -> ssl.SSLContext:
     context.load_cert_chain(credentials.certificate_file, credentials.key_file)
     context.load_verify_locations(credentials.ca_file)
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.num_tickets = 0  # connections are kept; nobody resumes a session
     context.set_alpn_protocols(["http/1.1"])
     return context
 

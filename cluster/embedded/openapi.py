@@ -7,7 +7,6 @@ when somebody asks, one document a group version, and kept until the registry ch
 
 import hashlib
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any
 
 from cluster.embedded import discovery, models
@@ -173,6 +172,8 @@ class OpenApi:
     @staticmethod
     def _mark(kinds: list[Kind]) -> str:
         """A hash that changes when the document does; clients keep documents by it."""
+        from importlib.metadata import version  # late: heavier than all of this file, and rarely needed
+
         text = [discovery.VERSION, version("kubernetes")]
         text += [f"{kind.kind}{encode(kind.body if kind.custom else {}).decode()}" for kind in kinds]
         return hashlib.sha256("\n".join(text).encode()).hexdigest()[:32].upper()

@@ -53,6 +53,10 @@ class Entry:
             return self.object
         return self.object | {"apiVersion": api_version}
 
+    def forget(self) -> None:
+        """Give the JSON up: another state has taken this one's place, only late watchers may still ask for it."""
+        self._json.clear()
+
     def json(self, api_version: str) -> bytes:
         """JSON of `view(api_version)`, made once."""
         data = self._json.get(api_version)
@@ -168,6 +172,8 @@ class Store:
     def _commit(self, log: Log, event: Event) -> None:
         self.revision = event.entry.revision
         event.entry.object["metadata"]["resourceVersion"] = str(self.revision)
+        if event.previous is not None:
+            event.previous.forget()
         if event.type == "DELETED":
             del log.entries[event.entry.key]
         else:

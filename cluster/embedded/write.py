@@ -109,12 +109,25 @@ class Writer:
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         if _unchanged(old, new):
             return entry
+        share(old, new)
         if kind.storage_version:
             new["apiVersion"] = f"{kind.group}/{kind.storage_version}"
         if is_finished(kind, new):
             self.store.replace(kind.resource, new, entry.revision)
             return self.store.remove(kind.resource, entry.key, self.store.revision)
         return self.store.replace(kind.resource, new, entry.revision)
+
+
+def share(old: Object, new: Object) -> None:
+    """Let the new state hold the old one's parts where they are equal: history keeps both for a while.
+
+    Not the metadata as a whole: the store writes the new resourceVersion into it.
+    """
+    for key, value in new.items():
+        if key == "metadata":
+            share(old["metadata"], value)
+        elif key in old and old[key] == value:
+            new[key] = old[key]
 
 
 def _pinned(new: Object, entry: Entry) -> bool:

@@ -1,6 +1,7 @@
 """The store: one counter, a history that watchers share, and what happens to one who falls behind."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.embedded.status import ApiError
 from cluster.embedded.store import HISTORY, Store
+from cluster.embedded.write import share
 
 
 def thing(name: str, **more: Any) -> dict[str, Any]:
@@ -93,3 +95,13 @@ async def test_waiting_wakes_all_watchers_of_that_resource_only() -> None:
     store.create("things", thing("a"))
     assert await asyncio.gather(*waits) == [True, True, True]
     assert await other is False
+
+
+def test_states_share_what_did_not_change_but_their_versions() -> None:
+    old = thing("a", spec={"x": [1]}, status={"y": 1}) | {"metadata": {"name": "a", "labels": {"l": "1"}}}
+    new = json.loads(json.dumps(old)) | {"status": {"y": 2}}
+    before = json.dumps(new)
+    share(old, new)
+    assert json.dumps(new) == before
+    assert new["spec"] is old["spec"] and new["metadata"]["labels"] is old["metadata"]["labels"]
+    assert new["metadata"] is not old["metadata"]
