@@ -54,6 +54,7 @@ from mesh.control.status import StatusWriter
 from mesh.control.trust import WEBHOOKS, Trust
 from mesh.control.watch import Changes, Key, Reflector
 from mesh.control.webhooks import Webhooks
+from mesh.ports import really
 
 log = logging.getLogger(__name__)
 
@@ -273,8 +274,8 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str]) -> tuple[Setti
         bind=chosen.bind,
         namespace=environ.get("POD_NAMESPACE", "mesh-system"),
         name=environ.get("POD_NAME", "mesh-control"),
-        xds_port=chosen.xds_port,
-        plaintext_port=chosen.plaintext_port,
+        xds_port=really(chosen.xds_port, environ),
+        plaintext_port=0 if environ.get("LAB_PORTS") else chosen.plaintext_port,  # one machine, many clusters
         monitoring_port=chosen.monitoring_port,
         webhook_port=chosen.webhook_port,
         lifetimes=Lifetimes(timedelta(seconds=default), timedelta(seconds=longest)),

@@ -21,10 +21,10 @@ REFRESH = 5.0
 
 
 async def addresses(host: str, port: int) -> list[tuple[str, int]]:
-    """All addresses of a name, in the order the resolver gives. Raises OSError."""
+    """All addresses of a name with their ports, in the order the resolver gives. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.run_in_executor(None, _look_up, host, port)
-    return list(dict.fromkeys((str(info[4][0]), port) for info in found))
+    return list(dict.fromkeys((str(info[4][0]), int(info[4][1])) for info in found))
 
 
 def _look_up(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str | int, ...]]]:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from mesh.control.kube import KubeError
+from mesh.ports import really
 from mesh.telemetry.app import run
 
 
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     address = os.environ.get("LAB_BIND_ADDRESS") or "0.0.0.0"
     try:
-        asyncio.run(run(address, chosen.log_port, chosen.query_port))
+        asyncio.run(run(address, really(chosen.log_port, os.environ), chosen.query_port))
     except (OSError, KubeError) as error:
         print(f"telemetry: {error}", file=sys.stderr)
         return 1
