@@ -34,7 +34,7 @@ from cluster.embedded.kinds import Registry
 from cluster.embedded.openapi import SWAGGER_PROTOBUF, OpenApi
 from cluster.embedded.paths import Target
 from cluster.embedded.rbac import Ask, Authorizer
-from cluster.embedded.serviceproxy import Proxy
+from cluster.embedded.serviceproxy import Proxy, cut_off
 from cluster.embedded.status import (
     ApiError,
     Object,
@@ -261,9 +261,12 @@ async def _stream(
     try:
         async for line in lines:
             await response.write(line)
+        await response.write_eof()
+    except (OSError, ValueError, LookupError, TypeError):
+        log.exception("%s %s: broken off", request.method, request.path_qs)
+        cut_off(request)
     finally:
         await lines.aclose()  # type: ignore[attr-defined]
-    await response.write_eof()
     return response
 
 

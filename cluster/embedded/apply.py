@@ -100,12 +100,14 @@ def _with(owners: list[Owned], new: Owned, touched: bool = False) -> list[Owned]
 
 def track(schema: Object, old: Object | None, new: Object, manager: Manager, now: str) -> None:
     """Note in `new.metadata.managedFields` what an update by `manager` changed against `old` (None: it is
-    created).
+    created). An update may rewrite the list itself (kubectl does, to turn client-side apply into server-side); an
+    empty one forgets all owners.
     """
-    if new["metadata"].get("managedFields") == [] and old is not None:
+    stated = new["metadata"].get("managedFields")
+    if stated == [] and old is not None:
         new["metadata"].pop("managedFields")
         return
-    owners = read(old) if old is not None else []
+    owners = read(new if stated is not None and old is not None else old) if old is not None else []
     after = owned_part(new)
     if old is None:
         changed, removed = fieldsets.of(schema, after), dict[str, Any]()
@@ -115,7 +117,9 @@ def track(schema: Object, old: Object | None, new: Object, manager: Manager, now
         owners = _yield_to(owners, manager, changed, removed)
         own = _entry(owners, manager)
         mine = fieldsets.merge(own.fields if own else {}, changed)
-        owners = _with(owners, Owned(manager, new["apiVersion"], now, fieldsets.subtract(mine, removed)))
+        owners = _with(
+            owners, Owned(manager, new["apiVersion"], now, fieldsets.subtract(mine, removed)), touched=True
+        )
     write(new, owners)
 
 

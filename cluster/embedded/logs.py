@@ -135,13 +135,13 @@ async def read(path: Path, wish: Wish, running: Callable[[], bool]) -> AsyncIter
             await asyncio.sleep(POLL_SECONDS)
 
 
-def is_running(store: Store, pod: Object, container: str) -> bool:
-    """Does the container of that pod still run, as far as the API knows?"""
+def is_running(store: Store, pod: Object, container: str, run: int) -> bool:
+    """Is the container of that pod still in its run number `run`, as far as the API knows?"""
     entry = store.find("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
     if entry is None or entry.object["metadata"]["uid"] != pod["metadata"]["uid"]:
         return False
     status = next((s for s in _all_statuses(entry.object) if s["name"] == container), {})
-    return "terminated" not in (status.get("state") or {})
+    return "running" in (status.get("state") or {}) and status.get("restartCount", 0) <= run
 
 
 def open_log(store: Store, state: Path, call: Call) -> AsyncIterator[bytes]:
@@ -149,4 +149,4 @@ def open_log(store: Store, state: Path, call: Call) -> AsyncIterator[bytes]:
     pod = store.get("pods", call.target.namespace, call.target.name).object
     container = find_container(pod, call.query.get("container", ""))
     path = file_of(state, pod, container, call.flag("previous"))
-    return read(path, read_wish(call), lambda: is_running(store, pod, container["name"]))
+    return read(path, read_wish(call), lambda: is_running(store, pod, container["name"], int(path.stem)))

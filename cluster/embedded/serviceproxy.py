@@ -5,6 +5,7 @@ This is how a notebook reaches the mesh on every kind of cluster, without port-f
 ways; an upgrade (WebSocket) is refused. The same for pods. (kubernetes `pkg/registry/core/service/proxy.go`.)
 """
 
+import logging
 import ssl
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from cluster.embedded import endpoints
 from cluster.embedded.paths import Target
 from cluster.embedded.status import ApiError, bad_request, unavailable
 from cluster.embedded.store import Store
+
+log = logging.getLogger(__name__)
 
 HOP_BY_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
               "transfer-encoding", "upgrade", "proxy-connection"}  # fmt: skip
@@ -121,10 +124,20 @@ class Proxy:
                 if key.lower() not in HOP_BY_HOP:
                     response.headers.add(key, value)
             await response.prepare(request)
-            async for piece in answer.content.iter_any():
-                await response.write(piece)
-            await response.write_eof()
+            try:
+                async for piece in answer.content.iter_any():
+                    await response.write(piece)
+                await response.write_eof()
+            except aiohttp.ClientError as error:
+                log.warning("%s broke off: %s", url, error)
+                cut_off(request)
             return response
+
+
+def cut_off(request: web.BaseRequest) -> None:
+    """Close the connection in the middle of an answer, so that nobody takes it for a whole one."""
+    if request.transport:
+        request.transport.abort()
 
 
 def _request_headers(request: web.BaseRequest) -> CIMultiDict[str]:

@@ -14,6 +14,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from cluster.embedded.status import Object, already_exists, conflict, expired, not_found
 
@@ -30,6 +31,14 @@ _ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 def encode(value: object) -> bytes:
     """Compact JSON."""
     return _ENCODE(value).encode()
+
+
+_SORTED = json.JSONEncoder(sort_keys=True).encode
+
+
+def same(left: object, right: object) -> bool:
+    """Are two JSON values equal? Stricter than ==, for which true is 1."""
+    return left == right and _SORTED(left) == _SORTED(right)
 
 
 @dataclass(slots=True, eq=False)
@@ -131,6 +140,10 @@ class Store:
         """Entries by namespace and name; all namespaces if `namespace` is ""."""
         entries = self._log(resource).entries
         return [entries[key] for key in sorted(entries) if not namespace or key[0] == namespace]
+
+    def oldest(self, resource: str) -> list[Entry]:
+        """The two objects of a resource that were made first."""
+        return list(islice(self._log(resource).entries.values(), 2))
 
     def objects(self, resource: str, namespace: str = "") -> Iterator[Object]:
         return (entry.object for entry in self.entries(resource, namespace))

@@ -5,6 +5,7 @@ life of their own are in `subresources.py`; log and proxy stream and are served 
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,7 @@ JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
+EVENT_SECONDS = 3600
 PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
 
 
@@ -103,9 +105,19 @@ class Verbs:
         if call.kind.resource == crds.RESOURCE:
             call.warnings += crds.warnings(entry.object)
             return self._definitions.stored(entry)
+        if call.kind.resource == "events":
+            self._forget_events()
         if call.kind.resource == "namespaces":
             self._bootstrap.furnish(entry.object["metadata"]["name"])
         return entry
+
+    def _forget_events(self) -> None:
+        """Drop events that are older than an hour, as Kubernetes does (`--event-ttl`)."""
+        limit = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - EVENT_SECONDS))
+        for entry in self.store.oldest("events"):
+            if entry.object["metadata"]["creationTimestamp"] > limit:
+                break
+            self.store.remove("events", entry.key, entry.revision)
 
     async def update(
         self, call: Call, transform: Callable[[Object], Object], manager: Manager | None

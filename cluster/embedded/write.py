@@ -19,7 +19,7 @@ from cluster.embedded.call import Call, now
 from cluster.embedded.kinds import Kind
 from cluster.embedded.models import resolve
 from cluster.embedded.status import ApiError, Object, bad_request, conflict
-from cluster.embedded.store import Entry, Store
+from cluster.embedded.store import Entry, Store, same
 
 ATTEMPTS = 8
 Transform = Callable[[Object], Object]
@@ -107,7 +107,7 @@ class Writer:
 
     def _commit(self, kind: Kind, entry: Entry, old: Object, new: Object) -> Entry:
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-        if _unchanged(old, new):
+        if same(old, new):
             return entry
         share(old, new)
         if kind.storage_version:
@@ -126,7 +126,7 @@ def share(old: Object, new: Object) -> None:
     for key, value in new.items():
         if key == "metadata":
             share(old["metadata"], value)
-        elif key in old and old[key] == value:
+        elif key in old and same(old[key], value):
             new[key] = old[key]
 
 
@@ -134,11 +134,6 @@ def _pinned(new: Object, entry: Entry) -> bool:
     """Does the object name a resourceVersion other than the stored one?"""
     wanted = new["metadata"].get("resourceVersion")
     return bool(wanted) and wanted != entry.object["metadata"]["resourceVersion"]
-
-
-def _unchanged(old: Object, new: Object) -> bool:
-    """Is there nothing to store? (The times in managedFields alone are no change.)"""
-    return old == new
 
 
 def is_finished(kind: Kind, object: Object) -> bool:

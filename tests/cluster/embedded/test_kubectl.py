@@ -82,6 +82,16 @@ def test_server_side_apply_and_conflict(api: Any, namespace: str) -> None:
     assert get(api, namespace, "deploy", "web")["spec"]["replicas"] == 1
 
 
+def test_client_side_apply_becomes_server_side(api: Any, namespace: str) -> None:
+    """kubectl hands its own ownership over by rewriting managedFields; what it then leaves out goes."""
+    where = ("-n", namespace)
+    document = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1', b: '2'}\n"
+    api.kubectl(*where, "apply", "-f", "-", stdin=document)
+    api.kubectl(*where, "apply", "--server-side", "-f", "-", stdin=document)
+    api.kubectl(*where, "apply", "--server-side", "-f", "-", stdin=document.replace(", b: '2'", ""))
+    assert get(api, namespace, "cm", "c")["data"] == {"a": "1"}
+
+
 @pytest.mark.parametrize(
     ("was", "becomes", "says"),
     [

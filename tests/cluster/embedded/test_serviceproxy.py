@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import urllib3
 
 from cluster.embedded.serviceproxy import Name, read_name
 from cluster.embedded.status import ApiError
@@ -26,6 +27,13 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"5\r\nfirst\r\n")
             GO_ON.wait(10)
             self.wfile.write(b"6\r\nsecond\r\n0\r\n\r\n")
+            return
+        if self.path.endswith("/broken"):
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"half")
+            self.close_connection = True
             return
         seen = f"{self.command} {self.path} auth={self.headers.get('Authorization')} x={self.headers.get('X-Test')}"
         self._say(200, seen.encode())
@@ -90,6 +98,11 @@ def test_answers_stream(api: Any, proxied: str) -> None:
     assert answer.read1(100) == b"first"
     GO_ON.set()
     assert answer.read() == b"second"
+
+
+def test_half_an_answer_is_not_taken_for_a_whole(api: Any, proxied: str) -> None:
+    with pytest.raises(urllib3.exceptions.HTTPError):
+        api.send("GET", f"{proxied}/web:http/proxy/broken")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.embedded.status import ApiError
-from cluster.embedded.store import HISTORY, Store
+from cluster.embedded.store import HISTORY, Store, same
 from cluster.embedded.write import share
 
 
@@ -105,3 +105,8 @@ def test_states_share_what_did_not_change_but_their_versions() -> None:
     assert json.dumps(new) == before
     assert new["spec"] is old["spec"] and new["metadata"]["labels"] is old["metadata"]["labels"]
     assert new["metadata"] is not old["metadata"]
+
+
+def test_sameness_of_json() -> None:
+    assert same({"a": [1], "b": {}}, {"b": {}, "a": [1]})
+    assert not same({"a": True}, {"a": 1}) and not same(1, 1.0)

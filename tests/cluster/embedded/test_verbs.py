@@ -47,6 +47,20 @@ def test_an_update_without_change_keeps_the_version(api: Any, maps: str) -> None
     assert api.must("PATCH", f"{maps}/a", {"data": {"k": "1"}}, media=MERGE)["metadata"] == made["metadata"]
 
 
+def test_a_number_is_not_its_text(api: Any, namespace: str) -> None:
+    """Where a schema leaves the type open, a change of the type alone is a change."""
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+    labels = {"app": "x"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}}
+    strategy = {"rollingUpdate": {"maxSurge": 1}}
+    spec = {"selector": {"matchLabels": labels}, "template": template, "strategy": strategy}
+    made = api.must("POST", path, {"metadata": {"name": "d"}, "spec": spec})
+    patch = {"spec": {"strategy": {"rollingUpdate": {"maxSurge": "1"}}}}
+    changed = api.must("PATCH", f"{path}/d", patch, media=MERGE)
+    assert changed["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "1"
+    assert changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
+
+
 def test_generate_name_and_dry_run(api: Any, maps: str) -> None:
     names = {
         api.must("POST", maps, {"metadata": {"generateName": "x-"}})["metadata"]["name"] for _ in range(3)
