@@ -14,14 +14,20 @@ from widgets.series import Query
 MANIFESTS = LABS / "manifests"
 
 
+def descendants() -> set[psutil.Process]:
+    return set(psutil.Process(os.getpid()).children(recursive=True))
+
+
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def others() -> set[psutil.Process]:
+    """Processes that other tests keep, such as a cluster of theirs."""
+    return descendants()
+
+
+@pytest.fixture(scope="module")
+def lab(others: set[psutil.Process]) -> Iterator[Lab]:
     with Lab(rate=30, seed=5) as lab:
         yield lab
-
-
-def cluster_processes() -> list[psutil.Process]:
-    return psutil.Process(os.getpid()).children(recursive=True)
 
 
 def test_three_versions_serve_before_anybody_says_a_word(lab: Lab) -> None:
@@ -97,8 +103,8 @@ def test_the_page_is_the_real_one(lab: Lab) -> None:
     assert f"{lab.gateway_url}/productpage" in html and "The Comedy of Errors" in html
 
 
-def test_running_the_cell_again_gives_the_same_mesh_as_new(lab: Lab) -> None:
-    before = {process.pid for process in cluster_processes()}
+def test_running_the_cell_again_gives_the_same_mesh_as_new(lab: Lab, others: set[psutil.Process]) -> None:
+    before = descendants() - others
     lab.scale("reviews-v1", 2)
     lab.apply(MANIFESTS / "reviews-all-v1.yaml")
     again = Lab(rate=30, seed=5)
@@ -107,8 +113,8 @@ def test_running_the_cell_again_gives_the_same_mesh_as_new(lab: Lab) -> None:
         assert [found["metadata"]["name"] for found in again.get("dr")] == []
         assert "reviews" not in [found["metadata"]["name"] for found in again.get("vs")]
         assert again.get("deployments", "reviews-v1")["spec"]["replicas"] == 1
-        assert before & {process.pid for process in cluster_processes()}
+        assert before & descendants() - others
     finally:
         again.close()
-    _, alive = psutil.wait_procs(cluster_processes(), timeout=10)
+    _, alive = psutil.wait_procs(descendants() - others, timeout=10)
     assert alive == []
