@@ -1,10 +1,7 @@
-"""The API server as a process: TLS, one handler for every request, errors to Status, and the start.
+"""The API server as a process: its parts wired, TLS, and the start. How a request is answered: `front.py`.
 
-The order of a request: who (`auth`) -> what (`paths`) -> may they (`rbac`) -> do it (`verbs`, `subresources`)
--> answer.
-
-    python -m cluster.embedded.apiserver --address 127.77.0.1 --port 6443 --state-dir DIR --service-range
-    127.77.128.0/17
+    python -m cluster.embedded.apiserver --address 127.77.0.1 --port 6443 --state-dir DIR \\
+        --service-range 127.77.128.0/17
 """
 
 import argparse
@@ -12,46 +9,32 @@ import asyncio
 import contextlib
 import gc
 import json
-import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from cluster.embedded import auth, certificates, discovery, logs, paths, tables
+from cluster.embedded import certificates
 from cluster.embedded.addresses import Allocator
 from cluster.embedded.admission import Admission
-from cluster.embedded.auth import ANONYMOUS, Tokens, User
+from cluster.embedded.auth import Tokens
 from cluster.embedded.bootstrap import Bootstrap
-from cluster.embedded.call import Call
 from cluster.embedded.certificates import Credentials
 from cluster.embedded.crds import Definitions
 from cluster.embedded.delete import Deleter
+from cluster.embedded.front import Front, make_request
 from cluster.embedded.kinds import Registry
-from cluster.embedded.openapi import SWAGGER_PROTOBUF, OpenApi
-from cluster.embedded.paths import Target
-from cluster.embedded.rbac import Ask, Authorizer
-from cluster.embedded.serviceproxy import Proxy, cut_off
-from cluster.embedded.status import (
-    ApiError,
-    Object,
-    bad_request,
-    internal,
-    method_not_supported,
-    unknown_path,
-)
-from cluster.embedded.store import Store, encode
+from cluster.embedded.openapi import OpenApi
+from cluster.embedded.rbac import Authorizer
+from cluster.embedded.serviceproxy import Proxy
+from cluster.embedded.store import Store
 from cluster.embedded.subresources import Subresources
 from cluster.embedded.verbs import Verbs
 from cluster.embedded.webhooks import Webhooks
 from cluster.embedded.write import Writer
 
-log = logging.getLogger(__name__)
-LARGEST_BODY = 3 * 1024 * 1024
-"""Bytes; Kubernetes' limit for a request."""
 IDLE_SECONDS = 600.0
 """How long a connection is kept for the client's next request."""
 
@@ -71,208 +54,35 @@ class ApiServer:
     """All parts of the server, wired."""
 
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.store = Store()
-        self.registry = Registry()
-        self.allocator = Allocator(self.store, options.service_range)
-        service_address = self.allocator.api_address
-        self.credentials = certificates.prepare(
-            options.state_dir, options.address, options.port, service_address
+        self.server = f"https://{options.address}:{options.port}"
+        store, registry = Store(), Registry()
+        allocator = Allocator(store, options.service_range)
+        where = (options.address, options.port, allocator.api_address)
+        self.credentials = certificates.prepare(options.state_dir, *where)
+        self.webhooks, self.proxy = Webhooks(store), Proxy(store)
+        admission = Admission(store, self.webhooks)
+        bootstrap = Bootstrap(store, registry, self.credentials.ca_file.read_text())
+        writer = Writer(store, admission, allocator)
+        self.verbs = Verbs(store, writer, Deleter(store, admission), Definitions(store, registry), bootstrap)
+        tokens, authorizer = Tokens(store, self.credentials.admin_token), Authorizer(store)
+        self.front = Front(
+            server=self.server,
+            state_dir=options.state_dir,
+            store=store,
+            registry=registry,
+            tokens=tokens,
+            authorizer=authorizer,
+            verbs=self.verbs,
+            subresources=Subresources(self.verbs, tokens, authorizer, registry),
+            openapi=OpenApi(registry),
+            proxy=self.proxy,
         )
-        self.tokens = Tokens(self.store, self.credentials.admin_token)
-        self.authorizer = Authorizer(self.store)
-        self.webhooks = Webhooks(self.store)
-        self.openapi = OpenApi(self.registry)
-        self.proxy = Proxy(self.store)
-        admission = Admission(self.store, self.webhooks)
-        bootstrap = Bootstrap(self.store, self.registry, self.credentials.ca_file.read_text())
-        writer = Writer(self.store, admission, self.allocator)
-        definitions = Definitions(self.store, self.registry)
-        self.verbs = Verbs(self.store, writer, Deleter(self.store, admission), definitions, bootstrap)
-        self.subresources = Subresources(self.verbs, self.tokens, self.authorizer, self.registry)
-        bootstrap.run(options.address, options.port, service_address)
+        bootstrap.run(*where)
 
-    @property
-    def server(self) -> str:
-        return f"https://{self.options.address}:{self.options.port}"
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; every refusal becomes a Status."""
-        try:
-            return await self._answer(request)
-        except ApiError as error:
-            return _json(error.code, encode(error.status()))
-        except (ConnectionResetError, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            log.exception("%s %s", request.method, request.path_qs)
-            refusal = internal(f"{type(error).__name__}: {error}")
-            return _json(500, encode(refusal.status()))
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        user = self._impersonated(self._user(request), request)
-        target = paths.read(request.method, request.rel_url.raw_path, request.query)
-        if not target.resource:
-            self.authorizer.check(user, Ask(target.verb, path=target.path))
-            return await self._outside(target, request.headers.get("Accept", ""))
-        kind = self.registry.get(target.group, target.version, target.resource)
-        self._check_scope(kind.namespaced, target)
-        if target.subresource and target.subresource not in kind.subresources:
-            raise unknown_path()
-        self.authorizer.check(user, _ask(target))
-        if not kind.namespaced:  # a namespace's own path says "in itself", which only authorization asks for
-            target = replace(target, namespace="")
-        if target.subresource == "proxy":
-            return await self.proxy.relay(request, target)
-        call = Call(
-            target=target,
-            kind=kind,
-            query=request.query,
-            user=user,
-            body=await _body(request),
-            content_type=request.headers.get("Content-Type", "application/json"),
-            user_agent=request.headers.get("User-Agent", ""),
-        )
-        return await self._serve(request, call)
-
-    @staticmethod
-    def _check_scope(namespaced: bool, target: Target) -> None:
-        if not namespaced and target.namespace and target.resource != "namespaces":
-            raise unknown_path()
-        if namespaced and not target.namespace and target.verb not in ("list", "watch", "deletecollection"):
-            raise (
-                bad_request("an empty namespace may not be set during this request")
-                if target.verb == "create"
-                else unknown_path()
-            )
-
-    async def _serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        wish = tables.read_wish(request.headers.get("Accept", ""), request.query.get("includeObject", ""))
-        if call.target.subresource == "log":
-            return await _stream(
-                request, logs.open_log(self.store, self.options.state_dir, call), "text/plain"
-            )
-        if call.target.subresource in ("exec", "attach", "portforward"):
-            raise _not_here(call.target.subresource)
-        if handler := self.subresources.handler(call):
-            answer = await handler(call)
-        elif call.target.verb == "watch":
-            return await _stream(request, self.verbs.watch(call, wish).lines())
-        else:
-            answer = await self.verbs.run(call, wish)
-        response = _json(answer.code, answer.body)
-        for warning in dict.fromkeys(call.warnings):
-            response.headers.add("Warning", f"299 - {json.dumps(warning)}")
-        return response
-
-    def _user(self, request: web.BaseRequest) -> User:
-        """Who asks: client certificate, bearer token, or nobody in particular. Raises Unauthorized."""
-        peer = request.transport.get_extra_info("peercert") if request.transport else None
-        if peer and (user := auth.from_certificate(peer)):
-            return user
-        header = request.headers.get("Authorization")
-        if header is None:
-            return ANONYMOUS
-        return self.tokens.user(auth.bearer(header))[0]
-
-    def _impersonated(self, user: User, request: web.BaseRequest) -> User:
-        """Whom the user wants to be (`kubectl --as`). Raises Forbidden."""
-        name, groups = (
-            request.headers.get("Impersonate-User"),
-            request.headers.getall("Impersonate-Group", []),
-        )
-        if not name:
-            if groups:
-                raise bad_request("requested impersonation of groups without impersonating a user")
-            return user
-        other = auth.impersonate(name, tuple(groups))
-        for resource, wanted in [("users", name), *(("groups", group) for group in groups)]:
-            self.authorizer.check(user, Ask("impersonate", resource=resource, name=wanted))
-        return other
-
-    async def _outside(self, target: Target, accept: str) -> web.Response:
-        """Paths that are no resource: health, version, discovery."""
-        if target.verb not in ("get", "head"):
-            raise method_not_supported(target.verb)
-        parts = [part for part in target.path.split("/") if part]
-        match parts:
-            case ["healthz" | "livez" | "readyz", *_]:
-                return web.Response(text="ok")
-            case ["version"]:
-                document: Object = discovery.version()
-            case ["api"]:
-                document = discovery.core_versions(f"{self.options.address}:{self.options.port}")
-            case ["api", "v1"]:
-                document = discovery.resources(self.registry, "", "v1")
-            case ["apis"]:
-                document = discovery.groups(self.registry)
-            case ["apis", name]:
-                document = discovery.group(self.registry, name)
-            case ["apis", name, version]:
-                document = discovery.resources(self.registry, name, version)
-            case ["openapi", "v2"] if "openapi.spec.v2" in accept and "protobuf" in accept:
-                return web.Response(body=self.openapi.swagger_protobuf(), content_type=SWAGGER_PROTOBUF)
-            case ["openapi", "v2"]:
-                return _json(200, await asyncio.to_thread(self.openapi.swagger))
-            case ["openapi", "v3"]:
-                document = self.openapi.index()
-            case ["openapi", "v3", "api", version]:
-                return _json(200, await asyncio.to_thread(self.openapi.document, "", version))
-            case ["openapi", "v3", "apis", name, version]:
-                return _json(200, await asyncio.to_thread(self.openapi.document, name, version))
-            case ["openid", "v1", "jwks"]:
-                document = self.tokens.jwks()
-            case [".well-known", "openid-configuration"]:
-                document = auth.openid_configuration(self.server)
-            case _:
-                raise unknown_path()
-        return _json(200, encode(document))
-
-
-def _ask(target: Target) -> Ask:
-    return Ask(target.verb, target.group, target.resource, target.subresource, target.namespace, target.name)
-
-
-def _json(code: int, body: bytes) -> web.Response:
-    return web.Response(status=code, body=body, content_type="application/json")
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    if not request.body_exists:
-        return b""
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        why = f"the request is larger than {LARGEST_BODY} bytes"
-        raise ApiError(413, "RequestEntityTooLarge", why) from error
-
-
-def _not_here(subresource: str) -> ApiError:
-    why = f"pods/{subresource} is not supported by the embedded cluster; use a kind cluster (--backend kind) for it"
-    return ApiError(501, "NotImplemented", why)
-
-
-async def _stream(
-    request: web.BaseRequest, lines: AsyncIterator[bytes], media: str = "application/json"
-) -> web.StreamResponse:
-    """Send lines as they come; those that are ready together go out together."""
-    response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache, private"})
-    await response.prepare(request)
-    try:
-        async for line in lines:
-            await response.write(line)
-        await response.write_eof()
-    except (OSError, ValueError, LookupError, TypeError):
-        log.exception("%s %s: broken off", request.method, request.path_qs)
-        cut_off(request)
-    finally:
-        await lines.aclose()  # type: ignore[attr-defined]
-    return response
-
-
-def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    loop = asyncio.get_running_loop()
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY)
+    async def close(self) -> None:
+        """Close the connections to others."""
+        await self.proxy.close()
+        await self.webhooks.close()
 
 
 def _tls(credentials: Credentials) -> ssl.SSLContext:
@@ -290,7 +100,10 @@ async def serve(options: Options) -> None:
     gc.set_threshold(20_000, 20, 50)  # the store is long-lived: walking it often for garbage finds none
     server = ApiServer(options)
     http = web.Server(
-        server.handle, request_factory=_request, handler_cancellation=True, keepalive_timeout=IDLE_SECONDS
+        server.front.handle,
+        request_factory=make_request,
+        handler_cancellation=True,
+        keepalive_timeout=IDLE_SECONDS,
     )
     runner = web.ServerRunner(http, handle_signals=False, shutdown_timeout=0.5)
     await runner.setup()
@@ -304,8 +117,7 @@ async def serve(options: Options) -> None:
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
-        await server.proxy.close()
-        await server.webhooks.close()
+        await server.close()
 
 
 def run(options: Options) -> None:

@@ -9,11 +9,9 @@ their own file, `podrules.py`. (kubernetes `pkg/apis/*/validation`.)
 import base64
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
-from cluster.embedded import crds, podrules, structural
+from cluster.embedded import accessrules, crds, metarules, podrules, servicerules, structural
 from cluster.embedded.kinds import Kind
-from cluster.embedded.podrules import LABEL, LABEL_RULE, PROTOCOLS, items
 from cluster.embedded.selectors import selector_object
 from cluster.embedded.status import (
     ApiError,
@@ -25,35 +23,16 @@ from cluster.embedded.status import (
     required,
     wrong,
 )
-from cluster.embedded.webhooks import url_problem
 
-SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
-LABEL_NAME = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
-SERVICE_NAME = re.compile(r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
-PATH_NAME = re.compile(r"^(?!\.\.?$)[^/%]+$")
 DATA_KEY = re.compile(r"^(?!\.\.?$)[-._a-zA-Z0-9]{1,253}$")
 
-SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
-    "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-SERVICE_NAME_RULE = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character (e.g. 'my-name', or 'abc-123')"
-)
-LABEL_VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
-    "start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')"
-)
 LARGEST_DATA = 1024 * 1024
 SELECTOR_RULE = "`selector` does not match template `labels`"
 
 
 def check(kind: Kind, new: Object, old: Object | None, subresource: str = "") -> None:
     """Raises Invalid (422) with every cause found, for a new object or the update of `old`."""
-    found = list(metadata(kind, new["metadata"]))
+    found = list(metarules.metadata(kind, new["metadata"]))
     if kind.custom:
         found += structural.causes(kind.body, new)
     elif not subresource and not (old is not None and _same_but_status(new, old)):
@@ -76,39 +55,6 @@ def _same_but_status(new: Object, old: Object) -> bool:
     return all(new.get(key) == old.get(key) for key in keys)
 
 
-def metadata(kind: Kind, meta: Object) -> Iterator[Cause]:
-    """Names, labels and annotations."""
-    name = meta.get("name", "")
-    if kind.group == "rbac.authorization.k8s.io":
-        if not PATH_NAME.match(name):
-            yield wrong("metadata.name", name, "may not be '.' or '..' and may not contain '/' or '%'")
-    elif kind.resource == "services":
-        if not SERVICE_NAME.match(name):
-            yield wrong("metadata.name", name, SERVICE_NAME_RULE)
-    elif kind.resource == "namespaces":
-        if not LABEL.match(name):
-            yield wrong("metadata.name", name, LABEL_RULE)
-    elif not SUBDOMAIN.match(name) or len(name) > 253:
-        yield wrong("metadata.name", name, SUBDOMAIN_RULE)
-    yield from labels(meta.get("labels"), "metadata.labels")
-    for key in meta.get("annotations") or {}:
-        yield from _qualified(key.lower(), "metadata.annotations")
-
-
-def labels(values: Any, path: str) -> Iterator[Cause]:
-    for key, value in (values or {}).items():
-        yield from _qualified(key, path)
-        if not LABEL_VALUE.match(value):
-            yield wrong(path, value, LABEL_VALUE_RULE)
-
-
-def _qualified(key: str, path: str) -> Iterator[Cause]:
-    prefix, slash, name = key.rpartition("/")
-    if not LABEL_NAME.match(name) or (slash and not SUBDOMAIN.match(prefix)):
-        why = "must be alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain as prefix"
-        yield wrong(path, key, why)
-
-
 # Workloads
 
 
@@ -120,7 +66,7 @@ def pod(new: Object, old: Object | None) -> Iterator[Cause]:
 
 def _template(object: Object, restarts: tuple[str, ...]) -> Iterator[Cause]:
     template = (object.get("spec") or {}).get("template") or {}
-    yield from labels((template.get("metadata") or {}).get("labels"), "spec.template.labels")
+    yield from metarules.labels((template.get("metadata") or {}).get("labels"), "spec.template.labels")
     if template.get("spec") is None:
         yield required("spec.template.spec")
         return
@@ -174,56 +120,6 @@ def budget(new: Object, old: Object | None) -> Iterator[Cause]:
         yield wrong("spec", "{...}", "minAvailable and maxUnavailable cannot be both set")
 
 
-# Services and their endpoints
-
-
-def service(new: Object, old: Object | None) -> Iterator[Cause]:
-    spec = new["spec"]
-    kind, ports = spec.get("type"), spec.get("ports") or []
-    kinds = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
-    if kind not in kinds:
-        yield not_supported("spec.type", kind, kinds)
-    if kind == "ExternalName" and not spec.get("externalName"):
-        yield required("spec.externalName")
-    if not ports and kind != "ExternalName" and spec.get("clusterIP") != "None":
-        yield required("spec.ports")
-    yield from labels(spec.get("selector"), "spec.selector")
-    for index, port in items(spec, "ports"):
-        yield from _service_port(port, f"spec.ports[{index}]", len(ports) > 1)
-    named = items(spec, "ports")
-    yield from podrules.unique((f"spec.ports[{i}].name", p["name"]) for i, p in named if p.get("name"))
-    pairs = ((f"spec.ports[{i}]", (p.get("port"), p.get("protocol"))) for i, p in items(spec, "ports"))
-    yield from podrules.unique(pairs)
-    if old is not None and "ExternalName" not in (kind, old["spec"].get("type")):
-        yield from _same("spec.clusterIPs[0]", spec.get("clusterIP"), old["spec"].get("clusterIP"))
-
-
-def _same(path: str, new: object, old: object) -> Iterator[Cause]:
-    if new != old:
-        yield immutable(path, new)
-
-
-def _service_port(port: Object, path: str, several: bool) -> Iterator[Cause]:
-    if several and not port.get("name"):
-        yield required(f"{path}.name")
-    if port.get("name") and not LABEL.match(port["name"]):
-        yield wrong(f"{path}.name", port["name"], LABEL_RULE)
-    yield from podrules.port(port.get("port"), f"{path}.port")
-    yield from podrules.port_reference(port.get("targetPort"), f"{path}.targetPort")
-    if port.get("protocol") not in PROTOCOLS:
-        yield not_supported(f"{path}.protocol", port.get("protocol"), PROTOCOLS)
-
-
-def endpointslice(new: Object, old: Object | None) -> Iterator[Cause]:
-    kinds = ("FQDN", "IPv4", "IPv6")
-    if new.get("addressType") not in kinds:
-        yield not_supported("addressType", new.get("addressType", ""), kinds)
-    if old is not None and new.get("addressType") != old.get("addressType"):
-        yield immutable("addressType", new.get("addressType"))
-    for index, port in items(new, "ports"):
-        yield from podrules.port(port.get("port"), f"ports[{index}].port")
-
-
 # Configuration and identity
 
 
@@ -269,75 +165,6 @@ def lease(new: Object, old: Object | None) -> Iterator[Cause]:
         yield wrong("spec.leaseDurationSeconds", seconds, "must be greater than 0")
 
 
-def role(new: Object, old: Object | None) -> Iterator[Cause]:
-    for index, rule in items(new, "rules"):
-        at = f"rules[{index}]"
-        if not rule.get("verbs"):
-            yield required(f"{at}.verbs", "verbs must contain at least one value")
-        if rule.get("nonResourceURLs"):
-            continue
-        for key in ("apiGroups", "resources"):
-            if not rule.get(key):
-                yield required(f"{at}.{key}", f"resource rules must supply at least one {key[:-1].lower()}")
-
-
-def binding(new: Object, old: Object | None) -> Iterator[Cause]:
-    if old is not None and new.get("roleRef") != old.get("roleRef"):
-        yield wrong("roleRef", "{...}", "cannot change roleRef")
-    kinds = ("ClusterRole", "Role") if new["kind"] == "RoleBinding" else ("ClusterRole",)
-    if (new.get("roleRef") or {}).get("kind") not in kinds:
-        yield not_supported("roleRef.kind", (new.get("roleRef") or {}).get("kind", ""), kinds)
-    for index, subject in items(new, "subjects"):
-        if subject.get("kind") not in ("User", "Group", "ServiceAccount"):
-            yield not_supported(
-                f"subjects[{index}].kind", subject.get("kind"), ["Group", "ServiceAccount", "User"]
-            )
-        elif (
-            subject["kind"] == "ServiceAccount" and not subject.get("namespace") and kinds == ("ClusterRole",)
-        ):
-            yield required(f"subjects[{index}].namespace")
-
-
-def webhooks(new: Object, old: Object | None) -> Iterator[Cause]:
-    yield from podrules.unique(
-        (f"webhooks[{i}].name", hook.get("name")) for i, hook in items(new, "webhooks")
-    )
-    for index, hook in items(new, "webhooks"):
-        at = f"webhooks[{index}]"
-        if hook.get("name", "").count(".") < 2:
-            yield wrong(
-                f"{at}.name",
-                hook.get("name"),
-                "should be a domain with at least three segments separated by dots",
-            )
-        if hook.get("matchConditions"):
-            why = "Forbidden: CEL is not evaluated by the embedded cluster; use namespaceSelector and objectSelector"
-            yield Cause("FieldValueForbidden", why, f"{at}.matchConditions")
-        if hook.get("sideEffects") not in ("None", "NoneOnDryRun"):
-            yield not_supported(f"{at}.sideEffects", hook.get("sideEffects", ""), ["None", "NoneOnDryRun"])
-        if "v1" not in (hook.get("admissionReviewVersions") or []):
-            yield wrong(
-                f"{at}.admissionReviewVersions", hook.get("admissionReviewVersions"), "must include v1"
-            )
-        yield from _client(hook.get("clientConfig") or {}, f"{at}.clientConfig")
-
-
-def _client(config: Object, path: str) -> Iterator[Cause]:
-    if bool(config.get("url")) == bool(config.get("service")):
-        yield required(path, "exactly one of url or service is required")
-    elif config.get("url") and (problem := url_problem(config["url"])):
-        yield wrong(f"{path}.url", config["url"], problem)
-    if config.get("caBundle"):
-        try:
-            good = b"BEGIN CERTIFICATE" in base64.b64decode(config["caBundle"], validate=True)
-        except ValueError:
-            good = False
-        if not good:
-            yield wrong(
-                f"{path}.caBundle", "<bytes>", "unable to load root certificates: no PEM certificate in it"
-            )
-
-
 Rule = Callable[[Object, Object | None], Iterable[Cause]]
 BY_RESOURCE: dict[str, Rule] = {
     "pods": pod,
@@ -345,16 +172,16 @@ BY_RESOURCE: dict[str, Rule] = {
     "replicasets.apps": workload,
     "jobs.batch": job,
     "poddisruptionbudgets.policy": budget,
-    "services": service,
-    "endpointslices.discovery.k8s.io": endpointslice,
+    "services": servicerules.service,
+    "endpointslices.discovery.k8s.io": servicerules.endpointslice,
     "configmaps": configmap,
     "secrets": secret,
     "leases.coordination.k8s.io": lease,
-    "roles.rbac.authorization.k8s.io": role,
-    "clusterroles.rbac.authorization.k8s.io": role,
-    "rolebindings.rbac.authorization.k8s.io": binding,
-    "clusterrolebindings.rbac.authorization.k8s.io": binding,
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io": webhooks,
-    "validatingwebhookconfigurations.admissionregistration.k8s.io": webhooks,
+    "roles.rbac.authorization.k8s.io": accessrules.role,
+    "clusterroles.rbac.authorization.k8s.io": accessrules.role,
+    "rolebindings.rbac.authorization.k8s.io": accessrules.binding,
+    "clusterrolebindings.rbac.authorization.k8s.io": accessrules.binding,
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": accessrules.webhooks,
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": accessrules.webhooks,
     crds.RESOURCE: lambda new, old: crds.check(new),
 }

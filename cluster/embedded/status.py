@@ -1,6 +1,6 @@
 """The one error type of the API server, and the `Status` object that clients see of it.
 
-Every part of the server refuses by raising `ApiError`; only `apiserver.py` turns it into an HTTP response.
+Every part of the server refuses by raising `ApiError`; only `front.py` turns it into an HTTP response.
 Codes and reasons are those of Kubernetes (apimachinery `metav1.StatusReason`), since kubectl and the clients
 act on them: a `Conflict` is retried, `AlreadyExists` is taken for success by `create or update` loops,
 `Expired` makes an informer list again.

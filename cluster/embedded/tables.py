@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.embedded.columns import AGE, BY_RESOURCE, NAME, Cell, Column, age
+from cluster.embedded.cells import Cell, age
+from cluster.embedded.columns import AGE, BY_RESOURCE, NAME, Column
 from cluster.embedded.kinds import Kind
 from cluster.embedded.read import Shape
 from cluster.embedded.status import Object

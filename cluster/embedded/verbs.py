@@ -1,7 +1,7 @@
 """What each verb does with a resource: the middle of the server, between HTTP and the store.
 
 `Verbs.run` takes a `Call` that is authenticated and authorized and returns an `Answer`. Subresources with a
-life of their own are in `subresources.py`; log and proxy stream and are served from `apiserver.py`.
+life of their own are in `subresources.py`; log and proxy stream and are served from `front.py`.
 """
 
 import json
