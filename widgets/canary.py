@@ -16,9 +16,11 @@ import plotly.graph_objects as go
 from IPython.display import display
 from ipywidgets import HTML, IntSlider
 
+from cluster.api import ApiError
 from cluster.traffic import Window
-from widgets import draw, series, split, traffic
+from widgets import draw, objects, series, split, traffic
 from widgets.base import Mesh
+from widgets.errors import LabError
 from widgets.frontend import has_person
 from widgets.live import Feed
 from widgets.palette import NEUTRAL, colours
@@ -26,8 +28,6 @@ from widgets.series import UNKNOWN, Query
 from widgets.stats import Share, share
 
 LABEL = "destination_version"
-REACH = 0.1
-"""Seconds that a new weight may take to the last sidecar; requests before that are not counted against it."""
 
 
 @dataclass(frozen=True)
@@ -181,16 +181,24 @@ class Canary:
         service = self._service()
         self._intended = split.intended(service)
         self._since = split.changed_at(service)
+        self._changed = 0.0
 
     # --- told ----------------------------------------------------------------------------------------------
 
     def set(self, percent: int) -> None:
-        """Give the canary `percent` of the requests: what the slider does. Raises ApiError when refused."""
+        """Give the canary `percent` of the requests, and wait until the mesh follows. Raises LabError."""
+        objects.wait_until_followed(self._mesh.api, self._tell(percent))
+
+    def _tell(self, percent: int) -> dict[str, Any]:
         weights = {self._stable: 100 - percent, self._canary: percent}
-        self._mesh.api.apply(split.with_weights(self._service(), self._host, weights, self._namespace))
+        try:
+            wanted = split.with_weights(self._service(), self._host, weights, self._namespace)
+            return self._mesh.api.apply(wanted)[0]
+        except ApiError as error:
+            raise LabError(f"{self._canary} cannot get {percent} %: {error}") from None
 
     def _moved(self, percent: int) -> None:
-        self._mesh.live.soon(self, lambda: self.set(percent))
+        self._mesh.live.soon(self, lambda: self._tell(percent))
 
     def _service(self) -> dict[str, Any] | None:
         return self._mesh.api.get(split.API_VERSION, "VirtualService", self._host, self._namespace)
@@ -198,14 +206,19 @@ class Canary:
     # --- seen ----------------------------------------------------------------------------------------------
 
     def data(self, window: Window) -> Data:
-        """What there is to show when telemetry gave `window`; counting begins anew when the weights changed.
+        """What there is to show when telemetry gave `window`. Raises ApiError.
 
-        Raises ApiError.
+        When the weights changed, counting begins anew: as soon as every sidecar runs with them, since the
+        requests before that say nothing about the new split.
         """
-        intended = split.intended(self._service())
+        service = self._service()
+        intended = split.intended(service)
         if intended != self._intended:
-            self._intended, self._since = intended, window.now + REACH
-        return Data(self._intended, window, self._since)
+            self._intended, self._changed, self._since = intended, window.now, None
+        late = window.now - self._changed > objects.FOLLOW_SECONDS
+        if self._since is None and (service is None or objects.followed(service) or late):
+            self._since = window.now
+        return Data(self._intended, window, window.now if self._since is None else self._since)
 
     def figure(self) -> go.Figure:
         """The figure of this moment. Raises LabError when telemetry gives no answer."""

@@ -24,7 +24,7 @@ from cluster.base import ClusterError
 from cluster.traffic import Window
 from widgets import objects, page
 from widgets.answers import Outcome, Reply, Seen
-from widgets.canary import REACH, Canary
+from widgets.canary import Canary
 from widgets.errors import LabError
 from widgets.frontend import Board, has_person
 from widgets.live import Live
@@ -37,6 +37,9 @@ VERSION = "destination_version"
 VERSION_HEADER = "x-shop-reviews-version"
 RATE = 30.0
 """Visitors a second at the start of a lesson: enough to see a split within seconds, light on a laptop."""
+
+IN_FLIGHT = 0.1
+"""Seconds after which the requests of a plan or rule that was just replaced have been answered."""
 
 Widget = TypeVar("Widget", Canary, Traffic)
 
@@ -62,6 +65,7 @@ class Lab:
         self._plan = {"rate": rate, "seed": seed, "headers": {}, "mix": [], "duration": None}
         self._widgets: dict[str, Canary | Traffic] = {}
         self._pid = os.getpid()
+        self._http = PoolManager()
         startup = Startup("ready")
         taken = self._take_over()
         self._running, self._owned = taken or self._start(startup)
@@ -144,7 +148,10 @@ class Lab:
     # --- objects -------------------------------------------------------------------------------------------
 
     def apply(self, what: What, namespace: str = "default") -> Outcome:
-        """Apply YAML, a file or an object, all of it or nothing; say what became of it. Bad input does not raise."""
+        """Apply YAML, a file or an object, all of it or nothing; say what became of it.
+
+        Returns when every sidecar runs with the new rules. Bad input does not raise.
+        """
         return _tell(lambda: objects.apply(self.api, what, namespace))
 
     def delete(self, what: What, namespace: str = "default") -> Outcome:
@@ -200,11 +207,11 @@ class Lab:
     def measure(self, seconds: float, by: str | tuple[str, ...] = VERSION, **where: str) -> Seen:
         """Watch for `seconds` from now on, and say what the mesh saw in that time. Raises LabError.
 
-        What was changed just before has reached the last sidecar when the watching begins.
+        Requests that were under way when the last cell ended are not counted.
         """
         labels = (by,) if isinstance(by, str) else by
         now = self.ask(Query(labels, 1.0, TICK)).now
-        begin, length = ceil((now + REACH) / TICK) * TICK, ceil(seconds / TICK) * TICK
+        begin, length = ceil((now + IN_FLIGHT) / TICK) * TICK, ceil(seconds / TICK) * TICK
         _watch(begin + length + SETTLE - now)
         filters = dict(where or _to("reviews"))
         seen = objects.said(lambda: traffic.requests(self.api, labels, length, TICK, begin + length, filters))
@@ -217,9 +224,7 @@ class Lab:
         began = time.perf_counter()
         sent = {**_signed_in(user), **(headers or {})}
         try:
-            got = PoolManager().request(
-                "GET", self.gateway_url + path, headers=sent, timeout=20, retries=False
-            )
+            got = self._http.request("GET", self.gateway_url + path, headers=sent, timeout=20, retries=False)
         except HTTPError as error:
             raise LabError(f"{self.gateway_url} does not answer: {error}") from None
         taken = 1000 * (time.perf_counter() - began)
@@ -234,9 +239,9 @@ class Lab:
         return HTML(page.frame(f"{self.gateway_url}/productpage", fetched, height))  # type: ignore[no-untyped-call]
 
     def canary(self, host: str = "reviews", stable: str = "v1", canary: str = "v3") -> Canary:
-        """A slider that splits the traffic to `host`, and a chart of what comes of it."""
+        """A slider that splits the traffic to `host`, and a chart of what comes of it. Raises LabError."""
         query = Query((VERSION,), where=tuple(_to(host).items()))
-        return self._only("canary", Canary(self, query, host, stable, canary))
+        return self._only("canary", objects.said(lambda: Canary(self, query, host, stable, canary)))
 
     def traffic(self, by: str = VERSION, host: str = "reviews") -> Traffic:
         """A live chart of the requests a second to `host`, by a label."""

@@ -18,7 +18,7 @@ from cluster.traffic import Window
 from widgets.series import Query
 
 Ask = Callable[[Query], Window]
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 EVERY = 0.25
 """Seconds from one round to the next."""

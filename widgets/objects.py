@@ -15,6 +15,10 @@ from widgets.answers import Outcome
 from widgets.errors import LabError
 
 READY_SECONDS = 30.0
+FOLLOW_SECONDS = 5.0
+"""How long an apply waits for the last sidecar; the control plane is told to reach it in 0.1 s."""
+
+RULES = ".istio.io/"
 
 
 T = TypeVar("T")
@@ -31,7 +35,10 @@ def said(action: Callable[[], T]) -> T:
 
 
 def apply(api: Api, what: What, namespace: str) -> Outcome:
-    """Server-side apply of all objects, or of none when one is refused. Raises LabError."""
+    """Server-side apply of all objects, or of none when one is refused; then wait until the mesh follows.
+
+    Raises LabError.
+    """
     objects = _read(what, namespace)
     for obj in objects:
         _send(api, obj, dry_run=True)
@@ -41,6 +48,8 @@ def apply(api: Api, what: What, namespace: str) -> Outcome:
         now, warned = _send(api, obj)
         stored.append(now)
         warnings.extend(warned)
+    for obj in stored:
+        warnings.extend(wait_until_followed(api, obj))
     return Outcome(True, f"{', '.join(map(_label, objects))} applied", tuple(warnings), tuple(stored))
 
 
@@ -49,6 +58,37 @@ def _send(api: Api, obj: Object, dry_run: bool = False) -> tuple[Object, tuple[s
         return api.apply(obj, dry_run=dry_run)
     except ApiError as error:
         raise LabError(f"{_label(obj)} refused: {error}") from None
+
+
+def followed(rule: Object) -> bool:
+    """Whether every proxy runs with this generation of a rule, as the control plane says in its status."""
+    status = rule.get("status") or {}
+    same = status.get("observedGeneration") == rule["metadata"].get("generation")
+    return bool(same and _reconciled(status).get("status") == "True")
+
+
+def wait_until_followed(api: Api, rule: Object) -> list[str]:
+    """Wait until every proxy runs with a rule of the mesh; a warning if not all do. Raises LabError.
+
+    What is counted after it, the new rule has decided.
+    """
+    if RULES not in rule["apiVersion"]:
+        return []
+    name, namespace = rule["metadata"]["name"], rule["metadata"]["namespace"]
+    last: Object = {}
+
+    def there(have: dict[str, Object]) -> bool:
+        last.update(have.get(name, {}))
+        return name not in have or followed(last)
+
+    if said(lambda: api.wait(rule["apiVersion"], rule["kind"], namespace, there, FOLLOW_SECONDS)):
+        return []
+    message = _reconciled(last.get("status") or {}).get("message", "no proxy has been told of it")
+    return [f"{_label(rule)}: {message} (after {FOLLOW_SECONDS:.0f} s)"]
+
+
+def _reconciled(status: Object) -> Object:
+    return next((one for one in status.get("conditions") or () if one.get("type") == "Reconciled"), {})
 
 
 def delete(api: Api, what: What, namespace: str) -> Outcome:

@@ -155,9 +155,14 @@ def box(page: Page, part: str) -> Any:
 
 
 def take_picture(page: Page) -> None:
-    """The slider and its chart, with the sentence above them, after the split had time to show."""
+    """The slider and its chart after the split had time to show, without the file browser."""
     page.wait_for_function(OBSERVED, arg=1000, timeout=120_000)
-    slider = page.locator(".mesh-lab .widget-slider")
-    slider.evaluate("element => element.scrollIntoView({block: 'center'})")
+    page.set_viewport_size({"width": 1280, "height": 840})
+    page.keyboard.press("Control+b")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.mesh-lab .js-plotly-plot')].every(c => c._fullLayout.width > 1000)"
+    )
+    text = page.locator(".jp-MarkdownCell", has_text="Move the slider")
+    text.evaluate("element => element.scrollIntoView({block: 'start'})")
     PICTURE.parent.mkdir(exist_ok=True)
     page.screenshot(path=PICTURE)

@@ -83,6 +83,11 @@ def test_the_slider_s_way(lab: Lab) -> None:
     assert not has_person() and canary.figure().data
 
 
+def test_the_slider_says_what_cannot_be(lab: Lab) -> None:
+    with pytest.raises(LabError, match=r"v3 cannot get -5 %: spec\.http\[0\]\.route\[1\]\.weight: "):
+        lab.canary().set(-5)
+
+
 def test_bad_questions_are_answered_with_a_sentence(lab: Lab) -> None:
     with pytest.raises(LabError, match=r"rate: .*greater than or equal to 0"):
         lab.visitors(rate=-1)
