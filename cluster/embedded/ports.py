@@ -29,15 +29,12 @@ Listening = dict[tuple[str, str], Ports]
 """By a Service's namespace and name: its ports and the real ones kube-proxy listens on; empty elsewhere."""
 
 
-def really(service: Object, listening: Listening) -> Object:
-    """The Service with its real ports, where they differ."""
-    known = listening.get((service["metadata"]["namespace"], service["metadata"]["name"]))
-    if not known:
+def by_name(service: Object, listening: Listening) -> Object:
+    """The Service as its clients must address it: by name where its address is everybody's."""
+    meta = service["metadata"]
+    if (meta["namespace"], meta["name"]) not in listening:
         return service
-    ports = [
-        {**port, "port": known.get(port["port"], port["port"])} for port in service["spec"].get("ports") or []
-    ]
-    return {**service, "spec": {**service["spec"], "ports": ports}}
+    return {**service, "spec": {**service["spec"], "clusterIP": f"{meta['name']}.{meta['namespace']}.svc"}}
 
 
 @dataclass(frozen=True)

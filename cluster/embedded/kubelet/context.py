@@ -18,7 +18,7 @@ from cluster.embedded.kubelet.environment import Lookup, Place
 from cluster.embedded.kubelet.plan import Record, Waiting
 from cluster.embedded.kubelet.runtime import Process, Runtime
 from cluster.embedded.kubelet.volumes import Volumes
-from cluster.embedded.ports import Listening, PodPorts, really
+from cluster.embedded.ports import Listening, PodPorts, by_name
 from cluster.embedded.slots import Pair
 from cluster.embedded.zygote import CONTAINER_MARK
 
@@ -138,9 +138,9 @@ class PodContext:
         )  # fmt: skip
 
     def services(self) -> Iterable[Object]:
-        """Services of the pod's namespace, with the ports at which they really listen."""
+        """Services of the pod's namespace, as this pod must address them."""
         for service in self.host.services.all(self.pod["metadata"]["namespace"]):
-            yield really(service, self.host.listening)
+            yield by_name(service, self.host.listening)
 
     def log(self, record: Record) -> Path:
         """The log of a container's present run; where the API server looks for it."""
