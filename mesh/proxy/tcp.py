@@ -81,12 +81,13 @@ class TcpChain:
 class _Side(asyncio.Protocol):
     """What both ends have in common."""
 
-    __slots__ = ("other", "read_paused", "transport")
+    __slots__ = ("ended", "other", "read_paused", "transport")
 
     def __init__(self) -> None:
         self.transport = cast(asyncio.Transport, None)
         self.other: _Side | None = None
         self.read_paused = False
+        self.ended = False
 
     def pause_reading(self) -> None:
         if self.transport is not None and not self.read_paused and not self.transport.is_closing():
@@ -112,9 +113,10 @@ class _Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """This side says no more; the other may still have something to say (TLS cannot half-close)."""
+        self.ended = True
         other = self.other
-        if other is None or not other.transport.can_write_eof():
-            return False
+        if other is None or other.ended or not other.transport.can_write_eof():
+            return False  # both have ended, or the other cannot be ended alone: close
         if self.transport.get_extra_info("ssl_object") is not None:
             return False
         other.transport.write_eof()
@@ -134,7 +136,6 @@ class ClientConnection(_Side):
     """The side that connected to us."""
 
     __slots__ = (
-        "_ended",
         "_held",
         "_task",
         "_tls",
@@ -170,7 +171,6 @@ class ClientConnection(_Side):
         self.flags = ""
         self._tls = tls
         self._held: list[bytes] = []
-        self._ended = False
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -216,7 +216,7 @@ class ClientConnection(_Side):
 
     def eof_received(self) -> bool:
         if self.other is None:
-            self._ended = True
+            self.ended = True
             return self.transport.get_extra_info("ssl_object") is None
         return super().eof_received()
 
@@ -270,7 +270,7 @@ class ClientConnection(_Side):
             self.transport.write(b"".join(upstream.early))
             upstream.early = []
         self.resume_reading()
-        if self._ended:
+        if self.ended:
             super().eof_received()
         if upstream.transport.is_closing():
             self.transport.close()

@@ -49,8 +49,9 @@ class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         return self
 
     async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop(None)
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
 
     async def serve(self, *messages: Message, remove: Iterable[tuple[str, str]] = ()) -> None:
         """Add or replace resources, remove others, and publish what changed."""

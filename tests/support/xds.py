@@ -8,8 +8,29 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from google.protobuf import json_format
 
+#: Imported so that protobuf knows the types that stand in `Any`.
+KNOWN = (
+    als_pb2,
+    fault_pb2,
+    http_connection_manager_pb2,
+    network_rbac_pb2,
+    rbac_pb2,
+    router_pb2,
+    tcp_proxy_pb2,
+    tls_inspector_pb2,
+    tls_pb2,
+)
 TYPE = "type.googleapis.com/"
 HCM = TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = TYPE + "envoy.extensions.filters.http.router.v3.Router"
@@ -90,3 +111,44 @@ def rule(cluster_name: str = "", match: dict[str, Any] | None = None, **fields: 
 
 def any_of(message: Any, type_name: str) -> dict[str, Any]:
     return {"@type": TYPE + type_name, **message}
+
+
+def access_log(name: str, to_cluster: str, **more: Any) -> dict[str, Any]:
+    """An HTTP access log over gRPC."""
+    common = {
+        "log_name": name,
+        "grpc_service": {"envoy_grpc": {"cluster_name": to_cluster}},
+        "transport_api_version": "V3",
+        "buffer_flush_interval": "0.02s",
+    }
+    kind = TYPE + "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig"
+    config = {"@type": kind, "common_config": common, **more}
+    return {"name": "envoy.access_loggers.http_grpc", "typed_config": config}
+
+
+def mutual_tls(
+    kind: str, names: tuple[str, ...] = ("spiffe://cluster.local/",), **fields: Any
+) -> dict[str, Any]:
+    """A transport socket with Istio's two secrets; `names` are prefixes of accepted SPIFFE IDs."""
+    sans = [{"san_type": "URI", "matcher": {"prefix": name}} for name in names]
+    common = {
+        "tls_certificate_sds_secret_configs": [{"name": "default", "sds_config": ADS}],
+        "combined_validation_context": {
+            "default_validation_context": {"match_typed_subject_alt_names": sans},
+            "validation_context_sds_secret_config": {"name": "ROOTCA", "sds_config": ADS},
+        },
+        "alpn_protocols": ["istio-peer-exchange", "istio"],
+    }
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {"@type": kind, "common_tls_context": common, **fields},
+    }
+
+
+def tls_inspector() -> dict[str, Any]:
+    return {"name": "envoy.filters.listener.tls_inspector", "typed_config": {"@type": TLS_INSPECTOR}}
+
+
+def tcp_proxy(to_cluster: str, **fields: Any) -> dict[str, Any]:
+    config = {"@type": TCP_PROXY, "stat_prefix": "tcp", "cluster": to_cluster, **fields}
+    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config}
