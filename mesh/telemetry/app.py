@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from aiohttp import web
 from envoy.data.accesslog.v3.accesslog_pb2 import HTTPAccessLogEntry
 
-from mesh.control.kube import PODS, SERVICES, Kube
+from mesh.control.kube import ENDPOINT_SLICES, PODS, SERVICES, Kube
 from mesh.control.watch import Reflector
 from mesh.telemetry.attributes import Labeller, Reporter, read_facts
 from mesh.telemetry.directory import Directory
@@ -55,6 +55,7 @@ class Telemetry:
         return [
             Reflector(kube, PODS, lambda _, changes: self.directory.change_pods(changes)),
             Reflector(kube, SERVICES, lambda _, changes: self.directory.change_services(changes)),
+            Reflector(kube, ENDPOINT_SLICES, lambda _, changes: self.directory.change_slices(changes)),
         ]
 
 

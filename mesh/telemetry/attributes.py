@@ -96,6 +96,7 @@ class Facts(NamedTuple):
     caller: str
     local: tuple[str, int]
     upstream: str
+    upstream_port: int
     cluster: str
     authority: str
     caller_id: str
@@ -151,6 +152,7 @@ def read_facts(entry: HTTPAccessLogEntry) -> Facts:
         caller=direct or common.downstream_remote_address.socket_address.address,
         local=(local.address, local.port_value),
         upstream=common.upstream_remote_address.socket_address.address,
+        upstream_port=common.upstream_remote_address.socket_address.port_value,
         cluster=common.upstream_cluster,
         authority=request.authority,
         caller_id=request.request_headers.get(PEER_ID, ""),
@@ -231,7 +233,9 @@ def _at_destination(reporter: Reporter, facts: Facts, directory: Directory) -> L
 def _at_source(reporter: Reporter, facts: Facts, directory: Directory) -> Labels:
     own = _reporting_pod(reporter, directory)
     source = own.workload if own else reporter.workload
-    upstream = _pod_of_id(facts.upstream_id, directory) or directory.pod_at(facts.upstream)
+    upstream = _pod_of_id(facts.upstream_id, directory) or directory.pod_at(
+        facts.upstream, facts.upstream_port
+    )
     return Labels(
         reporter="source",
         **_source(source),

@@ -105,6 +105,18 @@ def read_service(obj: Object) -> Service:
     )
 
 
+def read_slice(obj: Object) -> dict[tuple[str, int], Key]:
+    """Which pod serves at which address and port, by an EndpointSlice."""
+    found: dict[tuple[str, int], Key] = {}
+    ports = [port["port"] for port in obj.get("ports") or () if port.get("port")]
+    for endpoint in obj.get("endpoints") or ():
+        target = endpoint.get("targetRef") or {}
+        if target.get("kind") == "Pod":
+            key = (target.get("namespace") or obj["metadata"]["namespace"], target["name"])
+            found |= {(address, port): key for address in endpoint["addresses"] for port in ports}
+    return found
+
+
 class Directory:
     """Pods and services by whatever a report may name them. `version` rises with every change."""
 
@@ -112,6 +124,8 @@ class Directory:
         self.version = 0
         self._pods: dict[Key, Pod] = {}
         self._by_address: dict[str, Pod] = {}
+        self._by_place: dict[tuple[str, int], Key] = {}
+        self._slices: dict[Key, dict[tuple[str, int], Key]] = {}
         self._gone: dict[Key, Pod] = {}
         self._services: dict[Key, Service] = {}
 
@@ -127,6 +141,20 @@ class Directory:
             # A finished pod (of a Job) keeps its status.podIP while another pod may already have the address.
             if (obj.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
                 self._by_address.update(dict.fromkeys(pod.addresses, pod))
+        self.version += 1
+
+    def change_slices(self, changes: Mapping[Key, Object | None]) -> None:
+        """Take in changed EndpointSlices; None stands for one that is gone.
+
+        They tell pods apart that share an address: those on the host's network, and all of them in an embedded
+        cluster that has only 127.0.0.1.
+        """
+        for key, obj in changes.items():
+            for place in self._slices.pop(key, ()):
+                self._by_place.pop(place, None)
+            if obj is not None:
+                self._slices[key] = read_slice(obj)
+                self._by_place.update(self._slices[key])
         self.version += 1
 
     def change_services(self, changes: Mapping[Key, Object | None]) -> None:
@@ -146,9 +174,10 @@ class Directory:
                 if self._by_address.get(address) is forgotten:
                     del self._by_address[address]
 
-    def pod_at(self, address: str) -> Pod | None:
-        """The pod that has (or last had) this IP address."""
-        return self._by_address.get(address)
+    def pod_at(self, address: str, port: int = 0) -> Pod | None:
+        """The pod that serves at this place, or that has (or last had) this IP address."""
+        key = self._by_place.get((address, port))
+        return (self.pod_named(*key) if key else None) or self._by_address.get(address)
 
     def pod_named(self, namespace: str, name: str) -> Pod | None:
         """The pod of this name, also for a while after it is gone."""

@@ -183,5 +183,5 @@ async def test_a_stream_of_nobody_is_refused_and_others_go_on(client):
 
 
 async def test_not_ready_without_pods_and_services(client):
-    assert await client.ask("/ready") == (503, "waiting for pods, services\n")
+    assert await client.ask("/ready") == (503, "waiting for pods, services, endpointslices\n")
     assert (await client.ask("/health"))[0] == 200

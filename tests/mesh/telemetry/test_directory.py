@@ -91,3 +91,24 @@ def test_a_service_account_tells_the_workload_only_if_one_has_it():
     directory = shop_directory()
     assert directory.only_workload_of("default", "bookinfo-ratings").name == "ratings-v1"
     assert directory.only_workload_of("default", "bookinfo-reviews") is None
+
+
+def test_pods_that_share_an_address_are_told_apart_by_their_ports():
+    directory = Directory()
+    first, second = pod("a", "v1", "127.0.0.1"), pod("b", "v1", "127.0.0.1")
+    directory.change_pods(by_key(first, second))
+
+    def part(one, port):
+        target = {"kind": "Pod", "name": one["metadata"]["name"], "namespace": "default"}
+        endpoint = {"addresses": ["127.0.0.1"], "targetRef": target}
+        metadata = {"name": f"slice-{port}", "namespace": "default"}
+        return {"metadata": metadata, "endpoints": [endpoint], "ports": [{"port": port}]}
+
+    slices = by_key(part(first, 20001), part(second, 20002))
+    directory.change_slices(slices)
+    assert directory.pod_at("127.0.0.1", 20001).workload.name == "a-v1"
+    assert directory.pod_at("127.0.0.1", 20002).workload.name == "b-v1"
+    version = directory.version
+    directory.change_slices(dict.fromkeys(slices))
+    assert directory.version > version
+    assert directory.pod_at("127.0.0.1", 20001) is directory.pod_at("127.0.0.1")
