@@ -208,7 +208,7 @@ class Exchange:
             if self.chunked:
                 self.upstream.send(LAST_CHUNK)
             if self.has_body:
-                router.start_timers(self)
+                router.request_complete(self)
 
     # -- the answer ---------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from random import random
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mesh.proxy import reply
+from mesh.proxy import reply, shadow
 from mesh.proxy.reply import Flag, LocalReply
 from mesh.proxy.wire import CONTINUE, CRLF, LAST_CHUNK, STATUS_LINES, Headers, chunk, http_date
 
@@ -48,7 +48,9 @@ def forward(exchange: Exchange) -> None:
     if exchange.expects_continue:
         exchange.conn.transport.write(CONTINUE)
     _edit(exchange, action, share)
-    exchange.keep_body = action.retry is not None and exchange.has_body
+    exchange.keep_body = exchange.has_body and (action.retry is not None or bool(action.mirrors))
+    if action.mirrors and not exchange.has_body:
+        shadow.mirror(exchange, action)
     if not exchange.has_body:
         start_timers(exchange)
     attempt(exchange)
@@ -80,6 +82,14 @@ def attempt(exchange: Exchange) -> None:
         exchange.reply(reply.OVERFLOW)
 
 
+def request_complete(exchange: Exchange) -> None:
+    """The client has sent the whole body."""
+    start_timers(exchange)
+    action: Forward = exchange.route.action  # type: ignore[union-attr, assignment]
+    if action.mirrors and exchange.keep_body:
+        shadow.mirror(exchange, action)
+
+
 def start_timers(exchange: Exchange) -> None:
     """The route's timeout counts from the end of the request to the end of the answer (`timeout`)."""
     route = exchange.route
@@ -100,10 +110,10 @@ def connected(exchange: Exchange, upstream: UpstreamConnection) -> None:
         if exchange.complete and exchange.chunked:
             parts.append(LAST_CHUNK)
         data = b"".join(parts)
+        if exchange.complete and exchange.attempts == 1:
+            request_complete(exchange)
         if not exchange.keep_body:
             exchange.body = []
-        if exchange.complete:
-            start_timers(exchange)
         exchange.conn.resume_reading()
     upstream.send(data)
     action: Forward = exchange.route.action  # type: ignore[union-attr, assignment]
@@ -165,8 +175,9 @@ def response_head(exchange: Exchange, status: int, headers: Headers) -> bool:
         if action.retry.wants_status(status, headers) and _retry(exchange, f"status {status}"):
             return False
         _stop_try_timer(exchange)
-        exchange.body = []
-        exchange.keep_body = False
+        if exchange.complete or not action.mirrors:
+            exchange.body = []
+            exchange.keep_body = False
     settings = exchange.http.settings
     keep_claims = settings.peer_claims == "pass"
     fields = [STATUS_LINES[status]]

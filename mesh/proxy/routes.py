@@ -273,11 +273,12 @@ class Share:
 class Mirror:
     """Where copies of a share of the requests go (`request_mirror_policies`)."""
 
-    __slots__ = ("cluster", "share")
+    __slots__ = ("route", "share")
 
-    def __init__(self, cluster: str, share: float) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: str, share: float, timeout: float = 15.0) -> None:
         self.share = share
+        forward = Forward([Share(cluster, 1, HeaderEdits())], timeout=timeout)
+        self.route = Route("shadow", Path("prefix", b""), (), forward, HeaderEdits())
 
 
 class Forward(Action):

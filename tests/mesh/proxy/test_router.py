@@ -249,3 +249,43 @@ async def test_hosts_outside_the_mesh_are_reached_by_their_address(lab: Lab) -> 
     host, port = lab.two.address
     assert (await client.request(host=f"{host}:{port}")).header("x-upstream") == "two"
     assert (await client.request(host="nowhere.example")).status == 503
+
+
+async def test_copies_go_to_the_mirror_and_its_answers_nowhere(lab: Lab) -> None:
+    seen: list[bytes] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader.at_eof():
+            seen.append(await reader.readuntil(b"\r\n\r\n"))
+            if b"content-length: 5" in seen[-1]:
+                seen.append(await reader.readexactly(5))
+            writer.write(b"HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n")
+
+    server = await asyncio.start_server(record, "127.0.0.1", 0)
+    await lab.push(xds.endpoints("two", server.sockets[0].getsockname()[:2]))
+    await lab.route(
+        xds.rule("one", route={"request_mirror_policies": [{"cluster": "two"}, {"cluster": "none"}]})
+    )
+    client = await lab.connect()
+    answer = await client.request("/a", host="test:80")
+    assert (answer.status, answer.header("x-upstream")) == (200, "one")
+    await until(lambda: len(seen) == 1)
+    assert seen[0].startswith(b"GET /a HTTP/1.1\r\nhost: test-shadow:80\r\n")
+    assert (await client.request("/b", method="POST", body=b"hello")).json()["body"] == 5
+    await until(lambda: len(seen) == 3)
+    assert seen[1].startswith(b"POST /b") and seen[2] == b"hello"
+    breaker = lab.proxy.runtime.clusters["two"].breaker
+    await until(lambda: breaker.requests == 0)
+    server.close()
+
+
+async def test_only_the_wanted_share_is_mirrored(lab: Lab) -> None:
+    half = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}}
+    await lab.route(
+        xds.rule("one", route={"request_mirror_policies": [{"cluster": "two", "runtime_fraction": half}]})
+    )
+    client = await lab.connect()
+    for _ in range(200):
+        await client.request()
+    await until(lambda: lab.proxy.runtime.clusters["two"].breaker.requests == 0)
+    assert 60 < lab.two.requests < 140
