@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from mesh.api.matching import StringMatch
 from mesh.api.model import Model
@@ -18,7 +18,6 @@ class CorsPolicy(Model):
 
     unsupported: ClassVar[Mapping[str, str]] = {
         "allowOrigin": "Istio deprecates it too: use allowOrigins",
-        "unmatchedPreflights": "",
     }
 
     allow_origins: tuple[StringMatch, ...] = ()
@@ -27,6 +26,8 @@ class CorsPolicy(Model):
     expose_headers: tuple[str, ...] = ()
     max_age: Duration | None = None
     allow_credentials: Bool | None = None
+    #: What becomes of a preflight of another origin: passed on to the service (as when nothing is said), or answered.
+    unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
 
     def check(self) -> Iterator[Problem]:
         for index, origin in enumerate(self.allow_origins):

@@ -9,106 +9,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from mesh.api.model import Model, export_to_problems
+from mesh.api.client_tls import ClientTLSSettings
+from mesh.api.connection_pool import ConnectionPoolSettings, HTTPSettings, OutlierDetection, RetryBudget
+from mesh.api.load_balancing import LoadBalancerSettings
+from mesh.api.model import Model, WorkloadSelector, export_to_problems
 from mesh.api.problems import Problem
 from mesh.api.routing import PortSelector
-from mesh.api.scalars import (
-    Bool,
-    Duration,
-    Natural,
-    PercentInt,
-    UInt32,
-    host_problem,
-    is_dns_label,
-    labels_problem,
-)
-
-
-class LoadBalancerSettings(Model):
-    """How to choose among endpoints. LEAST_REQUEST is what Istio does when nothing is said."""
-
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "consistentHash": "",
-        "localityLbSetting": "",
-        "zoneAwareLbSetting": "",
-        "warmupDurationSecs": "",
-        "warmup": "",
-    }
-    simple: Literal["UNSPECIFIED", "LEAST_CONN", "RANDOM", "ROUND_ROBIN", "LEAST_REQUEST"] = "UNSPECIFIED"
-
-
-class TCPSettings(Model):
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "tcpKeepalive": "",
-        "maxConnectionDuration": "",
-        "idleTimeout": "",
-    }
-    max_connections: Natural | None = None
-    connect_timeout: Duration | None = None
-
-
-class HTTPSettings(Model):
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "h2UpgradePolicy": "",
-        "useClientProtocol": "",
-        "maxConcurrentStreams": "",
-        "http2KeepAlive": "",
-    }
-    http1_max_pending_requests: Natural | None = None
-    http2_max_requests: Natural | None = None
-    max_requests_per_connection: Natural | None = None
-    max_retries: Natural | None = None
-    idle_timeout: Duration | None = None
-
-
-class ConnectionPoolSettings(Model):
-    """Limits towards one service, for each client proxy; what is beyond is refused at once with 503 (flag
-    UO).
-    """
-
-    tcp: TCPSettings | None = None
-    http: HTTPSettings | None = None
-
-
-class OutlierDetection(Model):
-    """When to put an endpoint aside because it keeps failing, and for how long."""
-
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "consecutiveErrors": "Istio deprecates it too: use consecutive5xxErrors",
-        "splitExternalLocalOriginErrors": "",
-        "consecutiveLocalOriginFailures": "",
-        "outlierDetectionHttpErrorCodes": "",
-    }
-    consecutive_gateway_errors: UInt32 | None = None
-    consecutive_5xx_errors: UInt32 | None = Field(default=None, alias="consecutive5xxErrors")
-    interval: Duration | None = None
-    base_ejection_time: Duration | None = None
-    max_ejection_percent: PercentInt | None = None
-    min_health_percent: PercentInt | None = None
-
-
-class ClientTLSSettings(Model):
-    """TLS towards the service. ISTIO_MUTUAL uses the workload's own certificate."""
-
-    unsupported: ClassVar[Mapping[str, str]] = {
-        "clientCertificate": "",
-        "privateKey": "",
-        "caCertificates": "",
-        "credentialName": "",
-        "caCrl": "",
-    }
-    mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
-    subject_alt_names: tuple[str, ...] = ()
-    sni: str = ""
-    insecure_skip_verify: Bool | None = None
-
-    def check(self) -> Iterator[Problem]:
-        if self.mode == "MUTUAL":
-            yield Problem("mode", "MUTUAL (with own certificates) is not supported yet; use ISTIO_MUTUAL")
-        if self.insecure_skip_verify and self.subject_alt_names:
-            yield Problem("subjectAltNames", "would not be checked, since insecureSkipVerify is true")
-        if self.sni and (wrong := host_problem(self.sni, wildcard=False)):
-            yield Problem("sni", wrong)
+from mesh.api.scalars import host_problem, is_dns_label, labels_problem
 
 
 class PortTrafficPolicy(Model):
@@ -121,20 +28,35 @@ class PortTrafficPolicy(Model):
     tls: ClientTLSSettings | None = None
 
 
+class ProxyProtocol(Model):
+    """Tell the server the client's address in a PROXY protocol header before the first byte."""
+
+    version: Literal["V1", "V2"] = "V1"
+
+
 class TrafficPolicy(Model):
-    unsupported: ClassVar[Mapping[str, str]] = {"tunnel": "", "proxyProtocol": "", "retryBudget": ""}
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "tunnel": "TCP through an HTTP CONNECT proxy is not built; use a ServiceEntry for the proxy itself",
+    }
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
+    proxy_protocol: ProxyProtocol | None = None
+    retry_budget: RetryBudget | None = None
 
     def check(self) -> Iterator[Problem]:
         ports = [setting.port.number for setting in self.port_level_settings]
         for index, number in enumerate(ports):
             if number in ports[:index]:
                 yield Problem(f"portLevelSettings[{index}].port.number", f"port {number} is there twice")
+
+    @property
+    def levels(self) -> tuple[TrafficPolicy | PortTrafficPolicy, ...]:
+        """The policy itself and its settings for ports."""
+        return (self, *self.port_level_settings)
 
 
 class Subset(Model):
@@ -152,12 +74,13 @@ class Subset(Model):
 
 
 class DestinationRuleSpec(Model):
-    unsupported: ClassVar[Mapping[str, str]] = {"workloadSelector": ""}
+    """`workloadSelector` says for which clients of its own namespace it holds; without one, for all."""
 
     host: str
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()
     export_to: tuple[str, ...] = ()
+    workload_selector: WorkloadSelector | None = None
 
     def check(self) -> Iterator[Problem]:
         if wrong := host_problem(self.host):
@@ -167,6 +90,34 @@ class DestinationRuleSpec(Model):
             if name in names[:index]:
                 yield Problem(f"subsets[{index}].name", f"the subset {name!r} is defined twice")
         yield from export_to_problems(self.export_to)
+        if self.workload_selector and self.export_to not in ((), (".",)):
+            yield Problem("exportTo", 'a rule with a workloadSelector holds in its own namespace only (".")')
+
+    @property
+    def client_labels(self) -> Mapping[str, str]:
+        """Labels a client must have for the rule to hold; empty: any client."""
+        return self.workload_selector.match_labels if self.workload_selector else {}
+
+    @property
+    def policies(self) -> Iterator[TrafficPolicy]:
+        """The rule's own policy and those of its subsets."""
+        if self.traffic_policy:
+            yield self.traffic_policy
+        yield from (subset.traffic_policy for subset in self.subsets if subset.traffic_policy)
 
     def subset(self, name: str) -> Subset | None:
         return next((subset for subset in self.subsets if subset.name == name), None)
+
+
+__all__ = [
+    "ClientTLSSettings",
+    "ConnectionPoolSettings",
+    "DestinationRuleSpec",
+    "HTTPSettings",
+    "LoadBalancerSettings",
+    "OutlierDetection",
+    "PortTrafficPolicy",
+    "RetryBudget",
+    "Subset",
+    "TrafficPolicy",
+]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Iterator
 
 from pydantic import Field
 
@@ -60,8 +59,6 @@ def _needs_value(match: StringMatch | None, path: str, *, empty_prefix: bool = F
 class HTTPMatchRequest(Model):
     """All conditions given must hold (AND); a rule's list of these is OR."""
 
-    unsupported: ClassVar[Mapping[str, str]] = {"statPrefix": ""}
-
     name: str = ""
     uri: StringMatch | None = None
     scheme: StringMatch | None = None
@@ -75,6 +72,7 @@ class HTTPMatchRequest(Model):
     source_namespace: str = ""
     gateways: tuple[str, ...] = ()
     ignore_uri_case: Bool = False
+    stat_prefix: str = ""
 
     def check(self) -> Iterator[Problem]:
         # uri allows the empty prefix (it matches everything); the others have no such reading in Envoy.

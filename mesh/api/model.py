@@ -101,7 +101,7 @@ def not_empty(model: Model, *names: str) -> Iterator[Problem]:
     """These lists must have an entry. (In `check`, since pydantic would also count entries it has refused.)"""
     for name in names:
         if not getattr(model, name):
-            yield Problem(name, "must have at least one entry")
+            yield Problem(type(model).model_fields[name].alias or name, "must have at least one entry")
 
 
 def inner(annotation: Any) -> Any:

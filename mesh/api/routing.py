@@ -67,11 +67,12 @@ class Percent(Model):
 
 
 class HTTPRetry(Model):
-    unsupported: ClassVar[Mapping[str, str]] = {"retryRemoteLocalities": ""}
+    """Try again, on another endpoint, what cannot have been processed (or what `retryOn` says)."""
 
     attempts: Natural = 0
     per_try_timeout: Duration | None = None
     retry_on: str = ""
+    retry_remote_localities: Bool | None = None
     retry_ignore_previous_hosts: Bool | None = None
     backoff: Duration | None = None
 
@@ -94,14 +95,14 @@ def is_status_code(text: str) -> bool:
 class Delay(Model):
     unsupported: ClassVar[Mapping[str, str]] = {
         "percent": "Istio deprecates it too: use percentage.value",
-        "exponentialDelay": "",
+        "exponentialDelay": "Istio does not honour it either",
     }
     fixed_delay: Duration
     percentage: Percent | None = None
 
 
 class Abort(Model):
-    unsupported: ClassVar[Mapping[str, str]] = {"http2Error": ""}
+    unsupported: ClassVar[Mapping[str, str]] = {"http2Error": "Istio does not honour it either"}
     http_status: HttpStatus | None = None
     grpc_status: str | None = None
     percentage: Percent | None = None

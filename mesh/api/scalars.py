@@ -76,6 +76,18 @@ Duration = Annotated[
     PlainSerializer(format_duration),
     WithJsonSchema({"type": "string", "description": "A duration such as 2s, 100ms or 1h30m, at least 1ms."}),
 ]
+
+
+def _duration_or_zero(value: Any) -> timedelta:
+    return timedelta(0) if value in ("0s", "0ms", timedelta(0)) else parse_duration(value)
+
+
+DurationOrZero = Annotated[
+    timedelta,
+    BeforeValidator(_duration_or_zero),
+    PlainSerializer(format_duration),
+    WithJsonSchema({"type": "string", "description": "A duration such as 2s, 100ms or 1h30m, or 0s."}),
+]
 Int = Annotated[int, Strict()]
 Natural = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
 UInt32 = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mesh.api.http_route import HTTPRoute
 from mesh.api.matching import HTTPMatchRequest
 from mesh.api.model import WorkloadSelector
 from mesh.api.objects import ConfigObject
 from mesh.api.routing import Destination
-from mesh.api.virtual_service import MESH, HTTPRoute
+from mesh.api.virtual_service import MESH
+from mesh.control.compile.delegates import delegate_of, join
 from mesh.control.compile.matches import is_catch_all
 from mesh.control.compile.naming import host_matches, resolve
 from mesh.control.compile.visibility import VirtualService, destination_rule_for, exported, fits
@@ -73,8 +75,26 @@ def _virtual_service(world: World, vs: VirtualService) -> Iterator[Finding]:
     for index, rule in enumerate(vs.spec.http):
         for path, destination in _destinations(rule, f"spec.http[{index}]"):
             yield from _destination(world, vs, path, destination)
+    yield from _delegates(world, vs)
     yield from _gateways(world, vs)
     yield from _unreachable(vs)
+
+
+def _delegates(world: World, vs: VirtualService) -> Iterator[Finding]:
+    there = {(each.namespace, each.name): each for each in world.virtual_services}
+    for index, rule in enumerate(vs.spec.http):
+        key = delegate_of(vs, rule)
+        if key is None:
+            continue
+        part = there.get(key)
+        if part is None or part.spec.hosts:
+            said = f"there is no VirtualService {'/'.join(key)} without hosts; the rule is passed over until there is"
+            yield _finding("IST0101", "Error", vs, f"spec.http[{index}].delegate", said)
+            continue
+        for below in part.spec.http:
+            if join(rule, below) is None:
+                said = f"a condition of {'/'.join(key)} is not within this rule's, so it can never hold"
+                yield _finding("IST0130", "Warning", vs, f"spec.http[{index}].delegate", said)
 
 
 def _destinations(rule: HTTPRoute, path: str) -> Iterator[tuple[str, Destination]]:
@@ -177,7 +197,7 @@ def _conflicting_hosts(world: World) -> Iterator[Finding]:
     """Two VirtualServices of the mesh for one host: only the older one counts."""
     first: dict[str, VirtualService] = {}
     for vs in world.virtual_services:
-        if MESH not in vs.spec.gateway_names:
+        if MESH not in vs.spec.gateway_names or not vs.spec.hosts:
             continue
         for index, host in enumerate(vs.spec.hosts):
             name = resolve(host, vs.namespace, world.mesh.cluster_domain)

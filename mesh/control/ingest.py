@@ -32,6 +32,7 @@ PodKey = tuple[str, str]
 SIDECAR = "istio-proxy"
 STATUS_ANNOTATION = "sidecar.istio.io/status"
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
+LOCALITY_LABEL = "istio-locality"
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 _PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
@@ -134,7 +135,14 @@ def workload(pod: Object) -> Workload | None:
         workload_name=workload_name(metadata)[0],
         injected=STATUS_ANNOTATION in (metadata.get("annotations") or {}),
         ports=tuple(_workload_ports(spec)),
+        **_place(metadata.get("labels") or {}),
     )
+
+
+def _place(labels: Mapping[str, str]) -> dict[str, str]:
+    """Region, zone and subzone from the label `istio-locality` (`region.zone.subzone`, Istio's)."""
+    parts = [*labels.get(LOCALITY_LABEL, "").split("."), "", ""]
+    return {"region": parts[0], "zone": parts[1], "subzone": parts[2]}
 
 
 def workload_name(metadata: Mapping[str, Any]) -> tuple[str, str]:
@@ -222,7 +230,9 @@ def _endpoint(address: str, port: Object, one: Object, pod: Workload | None, nam
         service_account=pod.service_account,
         workload_name=pod.workload_name,
         pod_name=pod.name,
-        zone=place.zone,
+        region=pod.region,
+        zone=pod.zone or place.zone,
+        subzone=pod.subzone,
     )
 
 

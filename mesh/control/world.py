@@ -31,6 +31,9 @@ _NO_LABELS: Labels = MappingProxyType({})
 Interception = Literal["NONE", "REDIRECT"]
 Protocol = Literal["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS", "TCP", "UDP"]
 ProxyType = Literal["sidecar", "router"]
+#: (region, zone, subzone); "" for what is not known.
+Locality = tuple[str, str, str]
+NOWHERE: Locality = ("", "", "")
 
 
 def _no_labels() -> Labels:
@@ -131,6 +134,13 @@ class Endpoint:
     pod_name: str = ""
     region: str = ""
     zone: str = ""
+    subzone: str = ""
+    #: Its share among the endpoints of the service.
+    weight: int = 1
+
+    @property
+    def locality(self) -> Locality:
+        return (self.region, self.zone, self.subzone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,11 @@ class Workload:
     ports: tuple[WorkloadPort, ...] = ()
     region: str = ""
     zone: str = ""
+    subzone: str = ""
+
+    @property
+    def locality(self) -> Locality:
+        return (self.region, self.zone, self.subzone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,8 @@ class Proxy:
     interception: Interception = "NONE"
     #: Where the app listens: an address inside the pod (metadata APP_ADDRESS).
     app_address: str = "127.0.0.1"
+    #: What the node says of its place; what the control plane knows of the pod goes before it.
+    locality: Locality = NOWHERE
 
     @classmethod
     def from_node(cls, node: Any) -> Proxy:
@@ -200,6 +217,7 @@ class Proxy:
             if metadata.get("INTERCEPTION_MODE") in ("REDIRECT", "TPROXY")
             else "NONE",
             app_address=str(metadata.get("APP_ADDRESS") or "127.0.0.1"),
+            locality=(node.locality.region, node.locality.zone, node.locality.sub_zone),
         )
 
 

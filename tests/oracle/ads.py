@@ -60,7 +60,7 @@ class Ads(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, sds_pb2_grpc.SecretDi
         reader = asyncio.create_task(self._read(requests, subscribed))
         try:
             while True:
-                for type_url in (t for t in ALL_TYPES if t in subscribed):
+                for type_url in (t for t in (*ALL_TYPES, SECRET) if t in subscribed):
                     state = (self._version, tuple(sorted(subscribed[type_url])))
                     if self._version and sent.get(type_url) != state:
                         sent[type_url] = state
@@ -82,7 +82,10 @@ class Ads(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, sds_pb2_grpc.SecretDi
 
     def _response(self, type_url: str, names: list[str]) -> Any:
         assert self._resources is not None
-        found = self._resources.by_type[type_url]
+        if type_url == SECRET:
+            found = {name: self._secret(name) for name in names}
+        else:
+            found = dict(self._resources.by_type[type_url])
         chosen = [found[name] for name in names if name in found] if names else list(found.values())
         return discovery_pb2.DiscoveryResponse(
             version_info=str(self._version),
@@ -100,8 +103,18 @@ class Ads(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, sds_pb2_grpc.SecretDi
                     version_info="1",
                     nonce="1",
                     type_url=SECRET,
-                    resources=[pack(self._secrets[name]) for name in request.resource_names],
+                    resources=[pack(self._secret(name)) for name in request.resource_names],
                 )
+
+    def _secret(self, name: str) -> Any:
+        """The secret of this name; our own certificate and root under any name that says file or Kubernetes."""
+        if name in self._secrets:
+            return self._secrets[name]
+        kind = "ROOTCA" if name.startswith("file-root:") or name.endswith("-cacert") else "default"
+        found = secret_pb2.Secret()
+        found.CopyFrom(self._secrets[kind])
+        found.name = name
+        return found
 
 
 def _secrets(certificate: bytes, key: bytes, root: bytes) -> dict[str, Any]:

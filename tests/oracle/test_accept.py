@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,157 +26,7 @@ from tests.worlds import SAMPLES, bookinfo, by_kind, gateway, objects, sample, s
 #: Loopback addresses of this run alone.
 _ADDRESSES = f"127.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
 
-EVERYTHING = """
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: reviews}
-spec:
-  hosts: [reviews, "shop.example", "*.wild.example"]
-  http:
-    - name: first
-      match:
-        - name: all-conditions
-          uri: {regex: "/reviews/[0-9]+"}
-          scheme: {exact: http}
-          method: {regex: "GET|HEAD"}
-          authority: {prefix: reviews}
-          headers: {end-user: {exact: jason}, cookie: {regex: ".*user=x.*"}, present: {}, star: {regex: "*"}}
-          withoutHeaders: {x-not: {exact: "1"}, x-absent: {}}
-          queryParams: {a: {exact: "1"}, b: {prefix: x}, c: {regex: "[0-9]"}, d: {}}
-          ignoreUriCase: false
-        - {uri: {prefix: /lower}, ignoreUriCase: true, sourceLabels: {app: productpage}, sourceNamespace: default}
-        - {uri: {exact: /elsewhere}, port: 9080}
-      route:
-        - destination: {host: reviews, subset: v1}
-          weight: 70
-          headers: {request: {set: {x-version: v1, host: other.example}}, response: {add: {x-from: v1}}}
-        - {destination: {host: reviews, subset: v2, port: {number: 9080}}, weight: 30}
-        - {destination: {host: reviews, subset: v3}, weight: 0}
-      timeout: 2.5s
-      retries: {attempts: 3, perTryTimeout: 500ms, retryOn: "gateway-error,503,reset", backoff: 25ms}
-      rewrite: {uri: /, authority: reviews.example}
-      fault:
-        delay: {fixedDelay: 100ms, percentage: {value: 0.1}}
-        abort: {grpcStatus: UNAVAILABLE, percentage: {value: 50}}
-      mirror: {host: reviews, subset: v3}
-      corsPolicy:
-        {allowOrigins: [{exact: "http://a.example"}, {regex: ".*"}], allowMethods: [GET, POST], allowHeaders: [x-a],
-         exposeHeaders: [x-b], maxAge: 24h, allowCredentials: true}
-      mirrorPercentage: {value: 12.5}
-      headers:
-        request: {set: {a: b}, add: {c: d}, remove: [e]}
-        response: {set: {f: g}, add: {h: i}, remove: [j]}
-    - match: [{uri: {prefix: /old}}]
-      redirect: {uri: /new, authority: new.example, scheme: https, redirectCode: 308, derivePort: FROM_REQUEST_PORT}
-    - match: [{uri: {prefix: /prefix/}}]
-      redirect: {prefixRewrite: /p/, port: 8443}
-    - match: [{uri: {prefix: /direct}}]
-      directResponse: {status: 418, body: {string: "short and stout"}}
-    - match: [{uri: {prefix: /regex}}]
-      rewrite: {uriRegexRewrite: {match: "^/regex/(.*)$", rewrite: "/\\\\1"}}
-      route: [{destination: {host: missing, subset: nowhere}}]
-      retries: {attempts: 0}
-    - route: [{destination: {host: ratings}}]
-      mirrors: [{destination: {host: details}, percentage: {value: 1}}, {destination: {host: productpage}}]
----
-apiVersion: networking.istio.io/v1beta1
-kind: DestinationRule
-metadata: {name: reviews}
-spec:
-  host: reviews
-  trafficPolicy:
-    loadBalancer: {simple: ROUND_ROBIN}
-    connectionPool:
-      tcp: {maxConnections: 10, connectTimeout: 250ms}
-      http: {http1MaxPendingRequests: 5, http2MaxRequests: 20, maxRequestsPerConnection: 3, maxRetries: 2, idleTimeout:
-      30s}
-    outlierDetection:
-      {consecutive5xxErrors: 3, consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: 3s, maxEjectionPercent: 50,
-       minHealthPercent: 10}
-    tls: {mode: ISTIO_MUTUAL}
-  subsets:
-    - {name: v1, labels: {version: v1}}
-    - {name: v2, labels: {version: v2}, trafficPolicy: {loadBalancer: {simple: RANDOM}, tls: {mode: DISABLE}}}
-    - name: v3
-      labels: {version: v3}
-      trafficPolicy:
-        portLevelSettings: [{port: {number: 9080}, tls: {mode: SIMPLE, sni: reviews.example, subjectAltNames: [a, b]}}]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: telemetry, namespace: mesh-system}
-spec:
-  host: mesh-telemetry
-  trafficPolicy: {tls: {mode: SIMPLE, insecureSkipVerify: true}}
----
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: mesh-system}
-spec: {mtls: {mode: STRICT}}
----
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: productpage}
-spec:
-  selector: {matchLabels: {app: productpage}}
-  portLevelMtls: {"9080": {mode: PERMISSIVE}, "9081": {mode: DISABLE}}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: every-form}
-spec:
-  action: ALLOW
-  rules:
-    - from:
-        - source: {principals: ["cluster.local/ns/default/sa/bookinfo-*", "*/sa/x", "*"], notPrincipals: [a/b]}
-        - source: {namespaces: [default, "vis*", "*"], notNamespaces: [evil]}
-        - source: {ipBlocks: [10.0.0.0/8, "::1", "fe80::/10"], notIpBlocks: [10.1.2.3]}
-      to:
-        - operation: {hosts: ["reviews*", "*.local", "*", x], notHosts: [y], methods: [GET, "P*"], notMethods: [PUT]}
-        - operation: {paths: ["/a*", "*/b", "*", /c], notPaths: [/d], ports: ["9080"], notPorts: ["1"]}
-      when:
-        - {key: "request.headers[x-group]", values: [admin, "dev*"], notValues: ["*-out"]}
-        - {key: source.namespace, values: [default]}
-        - {key: source.principal, notValues: [c]}
-        - {key: source.ip, values: [10.0.0.0/8]}
-        - {key: destination.port, values: ["9080"]}
-    - {}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: deny}
-spec: {action: DENY, rules: [{from: [{source: {notNamespaces: [default]}}], to: [{operation: {methods: [DELETE]}}]}]}
----
-apiVersion: security.istio.io/v1beta1
-kind: AuthorizationPolicy
-metadata: {name: audit, namespace: mesh-system}
-spec: {action: AUDIT, selector: {matchLabels: {app: productpage}}, rules: [{}]}
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: nothing}
-spec: {}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: edge, namespace: mesh-system}
-spec:
-  selector: {istio: ingressgateway}
-  servers:
-    - {port: {number: 80, name: http, protocol: HTTP}, hosts: ["default/shop.example", "./*.mesh.example"]}
-    - {port: {number: 8081, name: other, protocol: HTTP2}, hosts: ["*"]}
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: edge}
-spec:
-  hosts: ["*.example", "shop.example"]
-  gateways: [mesh-system/edge, mesh]
-  http:
-    - match: [{gateways: [mesh-system/edge], uri: {prefix: /shop}}]
-      route: [{destination: {host: productpage}}]
-    - route: [{destination: {host: reviews, subset: v1}}]
-"""
+EVERYTHING = (Path(__file__).parents[1] / "samples" / "everything.yaml").read_text()
 
 
 def worlds() -> dict[str, World]:
@@ -191,8 +42,9 @@ def worlds() -> dict[str, World]:
     database = service(
         "db", ServicePort("tcp", 27017, 27017, "TCP"), cluster_ip="10.9.0.1", selector={"app": "productpage"}
     )
+    secure = service("secure", ServicePort("tls", 443, 8443, "TLS"), cluster_ip="10.9.0.2")
     found["tcp"] = found["everything"].evolve(
-        services={**found["everything"].services, database.key: database}
+        services={**found["everything"].services, database.key: database, secure.key: secure}
     )
     closed = MeshConfig(
         outbound_traffic_policy="REGISTRY_ONLY", access_log_service=None, enable_auto_mtls=False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as route
@@ -11,16 +11,28 @@ from envoy.extensions.filters.common.fault.v3 import fault_pb2 as fault_common
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import (
+    previous_priorities_config_pb2 as previous_priorities_pb2,
+)
 
 from mesh.api.cors import CorsPolicy
+from mesh.api.http_route import Headers, HTTPBody, HTTPRedirect, HTTPRoute, HTTPRouteDestination
+from mesh.api.load_balancing import ConsistentHash
 from mesh.api.matching import HTTPMatchRequest
 from mesh.api.routing import GRPC_CODES, Destination, HTTPFaultInjection, HTTPRetry, Percent, is_status_code
-from mesh.api.virtual_service import Headers, HTTPRedirect, HTTPRoute, HTTPRouteDestination
 from mesh.control.compile import pb
+from mesh.control.compile.hashing import hash_policy
 from mesh.control.compile.matches import route_match, string_matcher
 
-#: Gives the cluster name of a destination.
-ClusterOf = Callable[[Destination], str]
+
+class Target(NamedTuple):
+    """Where a destination leads: the name of its cluster, and what of a request is hashed there, if anything."""
+
+    cluster: str
+    hashed: ConsistentHash | None = None
+
+
+TargetOf = Callable[[Destination], Target]
 
 FAULT_FILTER = "envoy.filters.http.fault"
 CORS_FILTER = "envoy.filters.http.cors"
@@ -34,19 +46,20 @@ _REDIRECT_CODES = {
 }
 
 
-def build_route(rule: HTTPRoute, match: HTTPMatchRequest | None, port: int, cluster_of: ClusterOf) -> Any:
+def build_route(rule: HTTPRoute, match: HTTPMatchRequest | None, port: int, target_of: TargetOf) -> Any:
     """One route: one condition of a rule and all that the rule does."""
     name = f"{rule.name}.{match.name}" if match and match.name else rule.name
     result = route.Route(name=name, match=route_match(match))
+    result.stat_prefix = match.stat_prefix if match else ""
     authority = apply_headers(result, rule.headers)
     if rule.redirect:
         result.redirect.CopyFrom(_redirect(rule.redirect, port))
     elif rule.direct_response:
         result.direct_response.status = rule.direct_response.status
         if rule.direct_response.body:
-            result.direct_response.body.inline_string = rule.direct_response.body.string
+            _body(result.direct_response.body, rule.direct_response.body)
     else:
-        _forward(result, rule, authority, cluster_of)
+        _forward(result, rule, authority, target_of)
     if rule.fault:
         result.typed_per_filter_config[FAULT_FILTER].CopyFrom(pb.pack(_fault(rule.fault)))
     if rule.cors_policy:
@@ -54,16 +67,25 @@ def build_route(rule: HTTPRoute, match: HTTPMatchRequest | None, port: int, clus
     return result
 
 
-def default_route(cluster: str) -> Any:
+def _body(target: Any, body: HTTPBody) -> None:
+    if body.bytes:
+        target.inline_bytes = body.content
+    else:
+        target.inline_string = body.string
+
+
+def default_route(cluster: str, hashed: ConsistentHash | None = None) -> Any:
     """Every request to this one cluster, with Istio's default retries and no time limit."""
     result = route.Route(name="default", match=route.RouteMatch(prefix="/"))
     result.route.cluster = cluster
     result.route.timeout.CopyFrom(pb.duration(0))
-    result.route.retry_policy.CopyFrom(retry_policy(None))
+    result.route.retry_policy.CopyFrom(retry_policy(None, hashed=hashed is not None))
+    if hashed:
+        result.route.hash_policy.append(hash_policy(hashed))
     return result
 
 
-def _forward(result: Any, rule: HTTPRoute, authority: str, cluster_of: ClusterOf) -> None:
+def _forward(result: Any, rule: HTTPRoute, authority: str, target_of: TargetOf) -> None:
     action = result.route
     action.timeout.CopyFrom(pb.duration(rule.timeout or 0))
     if rule.rewrite:
@@ -75,44 +97,46 @@ def _forward(result: Any, rule: HTTPRoute, authority: str, cluster_of: ClusterOf
         authority = rule.rewrite.authority or authority
     if authority:
         action.host_rewrite_literal = authority
-    _mirror(action, rule, cluster_of)
+    _mirror(action, rule, target_of)
     if len(rule.route) == 1:
-        _only_destination(result, rule.route[0], cluster_of)
+        _only_destination(result, rule.route[0], target_of)
     else:
-        _weighted(action, rule, cluster_of)
-    policy = retry_policy(rule.retries)
+        _weighted(action, rule, target_of)
+    hashed = {target_of(target.destination).hashed: None for target in rule.route}
+    action.hash_policy.extend(hash_policy(each) for each in hashed if each)
+    policy = retry_policy(rule.retries, hashed=bool(action.hash_policy))
     if policy is not None:
         action.retry_policy.CopyFrom(policy)
 
 
-def _only_destination(result: Any, target: HTTPRouteDestination, cluster_of: ClusterOf) -> None:
+def _only_destination(result: Any, target: HTTPRouteDestination, target_of: TargetOf) -> None:
     """The only destination gets everything, whatever weight it states."""
-    result.route.cluster = cluster_of(target.destination)
+    result.route.cluster = target_of(target.destination).cluster
     authority = apply_headers(result, target.headers)
     if authority and not result.route.host_rewrite_literal:
         result.route.host_rewrite_literal = authority
 
 
-def _weighted(action: Any, rule: HTTPRoute, cluster_of: ClusterOf) -> None:
+def _weighted(action: Any, rule: HTTPRoute, target_of: TargetOf) -> None:
     for target in rule.route:
         if not target.weight:
             continue
         share = action.weighted_clusters.clusters.add(
-            name=cluster_of(target.destination), weight=pb.uint32(target.weight)
+            name=target_of(target.destination).cluster, weight=pb.uint32(target.weight)
         )
         authority = apply_headers(share, target.headers)
         if authority:
             share.host_rewrite_literal = authority
 
 
-def _mirror(action: Any, rule: HTTPRoute, cluster_of: ClusterOf) -> None:
+def _mirror(action: Any, rule: HTTPRoute, target_of: TargetOf) -> None:
     wanted: list[tuple[Destination, Percent | None]] = [(m.destination, m.percentage) for m in rule.mirrors]
     if rule.mirror:
         wanted.append((rule.mirror, rule.mirror_percentage))
     for destination, percentage in wanted:
         share = percentage.value if percentage else 100.0
         if share > 0:
-            policy = action.request_mirror_policies.add(cluster=cluster_of(destination))
+            policy = action.request_mirror_policies.add(cluster=target_of(destination).cluster)
             policy.runtime_fraction.default_value.CopyFrom(pb.fraction(share))
             policy.trace_sampled.value = False
 
@@ -145,8 +169,11 @@ def _options(headers: Mapping[str, str], *, overwrite: bool) -> list[Any]:
     ]
 
 
-def retry_policy(retries: HTTPRetry | None) -> Any | None:
-    """Istio's retries: two by default, on another host, only where the request cannot have been processed."""
+def retry_policy(retries: HTTPRetry | None, *, hashed: bool = False) -> Any | None:
+    """Istio's retries: two by default, on another host, only where the request cannot have been processed.
+
+    Where a request belongs to one endpoint by its hash, a retry goes there again unless the rule says otherwise.
+    """
     if retries is not None and retries.attempts == 0:
         return None
     policy = route.RetryPolicy(
@@ -154,7 +181,8 @@ def retry_policy(retries: HTTPRetry | None) -> Any | None:
         retry_on=_DEFAULT_RETRY_ON,
         host_selection_retry_max_attempts=5,
     )
-    if retries is None or retries.retry_ignore_previous_hosts is not False:
+    ignore = retries.retry_ignore_previous_hosts if retries else None
+    if ignore or (ignore is None and not hashed):
         policy.retry_host_predicate.add(
             name="envoy.retry_host_predicates.previous_hosts",
             typed_config=pb.pack(previous_hosts_pb2.PreviousHostsPredicate()),
@@ -174,6 +202,10 @@ def _apply_retry_settings(policy: Any, retries: HTTPRetry) -> None:
         policy.retriable_status_codes.extend(int(code) for code in codes)
     if retries.per_try_timeout:
         policy.per_try_timeout.CopyFrom(pb.duration(retries.per_try_timeout))
+    if retries.retry_remote_localities:
+        config = previous_priorities_pb2.PreviousPrioritiesConfig(update_frequency=2)
+        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        policy.retry_priority.typed_config.CopyFrom(pb.pack(config))
     if retries.backoff:
         policy.retry_back_off.base_interval.CopyFrom(pb.duration(retries.backoff))
 
@@ -205,6 +237,8 @@ def _cors(policy: CorsPolicy) -> Any:
     )
     if policy.allow_credentials is not None:
         result.allow_credentials.value = policy.allow_credentials
+    if policy.unmatched_preflights != "UNSPECIFIED":
+        result.forward_not_matching_preflights.value = policy.unmatched_preflights == "FORWARD"
     return result
 
 

@@ -9,48 +9,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
-from envoy.config.core.v3 import protocol_pb2
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.message import Message
 
-from mesh.api.destination_rule import ClientTLSSettings, HTTPSettings, OutlierDetection, Subset, TrafficPolicy
-from mesh.control.compile import naming, pb, tls
+from mesh.api.destination_rule import Subset, TrafficPolicy
+from mesh.control.compile import cluster_policy, naming, pb, tls
 from mesh.control.compile.endpoints import identities, load_assignment
+from mesh.control.compile.locality import preference
+from mesh.control.compile.view import View
 from mesh.control.compile.visibility import MergedRule, destination_rule_for, services_for
 from mesh.control.world import MeshConfig, Service, ServicePort, World
 
-_UNLIMITED = 2**32 - 1
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_POLICIES = {
-    "UNSPECIFIED": cluster_pb2.Cluster.LEAST_REQUEST,
-    "LEAST_CONN": cluster_pb2.Cluster.LEAST_REQUEST,
-    "LEAST_REQUEST": cluster_pb2.Cluster.LEAST_REQUEST,
-    "ROUND_ROBIN": cluster_pb2.Cluster.ROUND_ROBIN,
-    "RANDOM": cluster_pb2.Cluster.RANDOM,
-}
+_BLOCKS = ("load_balancer", "connection_pool", "outlier_detection", "tls")
+#: What a port has no setting of its own for.
+_WHOLE_BLOCKS = ("proxy_protocol", "retry_budget")
+_NO_POLICY = TrafficPolicy.model_construct()
 
 Both = tuple[Mapping[str, Message], Mapping[str, Message]]
 
 
-def outbound(world: World, namespace: str) -> Both:
-    """(clusters, endpoint sets) by name: everything a proxy of this namespace may call."""
-    services = services_for(world, namespace)
+def outbound(world: World, view: View) -> Both:
+    """(clusters, endpoint sets) by name: everything a proxy with this view may call."""
+    services = services_for(world, view.namespace)
     inputs = (services, world.endpoints, world.destination_rules, world.peer_authentications, world.mesh)
 
     def build() -> Both:
         clusters: dict[str, Message] = {}
         endpoints: dict[str, Message] = {}
         for service in services:
-            rule = destination_rule_for(world, namespace, service)
+            rule = destination_rule_for(world, view.namespace, service, view.labels)
             for port, subset in _parts(service, rule):
-                cluster = _outbound_cluster(world, service, port, subset, rule)
+                policy = policy_for(world, rule, subset, port.port)
+                cluster = _outbound_cluster(world, view, service, port, subset, rule, policy)
                 clusters[cluster.name] = cluster
-                endpoints[cluster.name] = load_assignment(world, service, port, subset)
+                if cluster.type == cluster_pb2.Cluster.EDS:
+                    wanted = preference(policy, view.locality, view.labels)
+                    endpoints[cluster.name] = load_assignment(world, service, port, subset, wanted)
         return clusters, endpoints
 
-    return world.memo.get(("outbound", namespace), inputs, build)
+    return world.memo.get(("outbound", view.key), inputs, build)
 
 
 def _parts(service: Service, rule: MergedRule | None) -> Iterator[tuple[ServicePort, Subset | None]]:
@@ -63,26 +61,61 @@ def _parts(service: Service, rule: MergedRule | None) -> Iterator[tuple[ServiceP
 
 
 def _outbound_cluster(
-    world: World, service: Service, port: ServicePort, subset: Subset | None, rule: MergedRule | None
+    world: World,
+    view: View,
+    service: Service,
+    port: ServicePort,
+    subset: Subset | None,
+    rule: MergedRule | None,
+    policy: TrafficPolicy,
 ) -> Any:
     proven = identities(world, service)
     name = naming.outbound(port.port, subset.name if subset else "", service.hostname)
-    sources = rule.sources if rule else ()
-    key = ("cluster", name, proven, *((source.namespace, source.name) for source in sources))
+    key = ("cluster", name, proven, rule_key(rule), _distinction(view, policy))
 
     def build() -> Any:
-        policy = effective_policy(rule, subset, port.port)
-        cluster = _base(world.mesh, name, service)
+        cluster = base(world.mesh, name, service)
         cluster.type = cluster_pb2.Cluster.EDS
         cluster.eds_cluster_config.CopyFrom(
             cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name)
         )
-        _apply_policy(cluster, policy, port)
+        cluster_policy.apply(cluster, policy, port)
+        if cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
+            original_destination(cluster, view.interception)
         server_name = naming.sni(port.port, subset.name if subset else "", service.hostname)
-        _apply_tls(cluster, policy.tls, server_name, proven, world.mesh, port)
+        _apply_tls(cluster, policy, server_name, proven, world.mesh, port, _may_read_secrets(view, rule))
+        cluster_policy.apply_proxy_protocol(cluster, policy)
         return cluster
 
     return world.memo.get(key, (service, rule, world.mesh), build)
+
+
+def rule_key(rule: MergedRule | None) -> tuple[tuple[str, str], ...]:
+    """Stands for a merged rule in keys of the memo."""
+    return tuple((source.namespace, source.name) for source in rule.sources) if rule else ()
+
+
+def _distinction(view: View, policy: TrafficPolicy) -> tuple[str, ...]:
+    """The little that makes one client's cluster differ from another's under the same rule."""
+    found: tuple[str, ...] = ()
+    if policy.tls and policy.tls.credential_name:
+        found += (view.type,)
+    if policy.load_balancer and policy.load_balancer.simple == "PASSTHROUGH":
+        found += (view.interception,)
+    return found
+
+
+def _may_read_secrets(view: View, rule: MergedRule | None) -> bool:
+    """Secrets go to gateways, and to sidecars that a rule's workloadSelector names (as in Istio)."""
+    return view.type == "router" or bool(rule and any(source.spec.client_labels for source in rule.sources))
+
+
+def policy_for(world: World, rule: MergedRule | None, subset: Subset | None, port: int) -> TrafficPolicy:
+    """`effective_policy`, made once for each rule; the same object as long as the rule is the same."""
+    if rule is None:
+        return _NO_POLICY
+    key = ("policy", rule_key(rule), subset.name if subset else None, port)
+    return world.memo.get(key, (rule, subset), lambda: effective_policy(rule, subset, port))
 
 
 def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) -> TrafficPolicy:
@@ -94,21 +127,20 @@ def effective_policy(rule: MergedRule | None, subset: Subset | None, port: int) 
     for policy in (rule.traffic_policy if rule else None, subset.traffic_policy if subset else None):
         if policy is None:
             continue
-        for name in ("load_balancer", "connection_pool", "outlier_detection", "tls"):
+        for name in (*_BLOCKS, *_WHOLE_BLOCKS):
             if getattr(policy, name) is not None:
                 blocks[name] = getattr(policy, name)
         for setting in policy.port_level_settings:
             if setting.port.number == port:
-                names = ("load_balancer", "connection_pool", "outlier_detection", "tls")
-                blocks = {name: getattr(setting, name) for name in names}
+                blocks |= {name: getattr(setting, name) for name in _BLOCKS}
     return TrafficPolicy.model_construct(**blocks)
 
 
-def _base(mesh: MeshConfig, name: str, service: Service | None = None) -> Any:
+def base(mesh: MeshConfig, name: str, service: Service | None = None) -> Any:
     cluster = cluster_pb2.Cluster(
         name=name,
         connect_timeout=pb.duration(mesh.connect_timeout),
-        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[_unlimited()]),
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[cluster_policy.unlimited()]),
     )
     if service is not None:
         said = {"host": service.hostname, "name": service.name, "namespace": service.namespace}
@@ -116,114 +148,37 @@ def _base(mesh: MeshConfig, name: str, service: Service | None = None) -> Any:
     return cluster
 
 
-def _unlimited() -> Any:
-    """No limit unless a DestinationRule sets one (Envoy's own default of 1024 would surprise)."""
-    return circuit_breaker_pb2.CircuitBreakers.Thresholds(
-        max_connections=pb.uint32(_UNLIMITED),
-        max_pending_requests=pb.uint32(_UNLIMITED),
-        max_requests=pb.uint32(_UNLIMITED),
-        max_retries=pb.uint32(_UNLIMITED),
-        track_remaining=True,
-    )
-
-
-def _apply_policy(cluster: Any, policy: TrafficPolicy, port: ServicePort) -> None:
-    simple = policy.load_balancer.simple if policy.load_balancer else "UNSPECIFIED"
-    cluster.lb_policy = _POLICIES[simple]
-    pool = policy.connection_pool
-    limits = cluster.circuit_breakers.thresholds[0]
-    if pool and pool.tcp:
-        if pool.tcp.max_connections:
-            limits.max_connections.value = pool.tcp.max_connections
-        if pool.tcp.connect_timeout:
-            cluster.connect_timeout.CopyFrom(pb.duration(pool.tcp.connect_timeout))
-    if pool and pool.http:
-        if pool.http.http1_max_pending_requests:
-            limits.max_pending_requests.value = pool.http.http1_max_pending_requests
-        if pool.http.http2_max_requests:
-            limits.max_requests.value = pool.http.http2_max_requests
-        if pool.http.max_retries:
-            limits.max_retries.value = pool.http.max_retries
-    _apply_http_options(cluster, pool.http if pool else None, port.is_http2)
-    if policy.outlier_detection:
-        _apply_outlier_detection(cluster, policy.outlier_detection)
-
-
-def _apply_http_options(cluster: Any, settings: HTTPSettings | None, http2: bool) -> None:
-    """HttpProtocolOptions, only where they differ from Envoy's default (HTTP/1.1, no limits)."""
-    common = protocol_pb2.HttpProtocolOptions()
-    if settings and settings.idle_timeout:
-        common.idle_timeout.CopyFrom(pb.duration(settings.idle_timeout))
-    if settings and settings.max_requests_per_connection:
-        common.max_requests_per_connection.value = settings.max_requests_per_connection
-    if not (http2 or common.ByteSize()):
-        return
-    options = http_protocol_options_pb2.HttpProtocolOptions()
-    if common.ByteSize():
-        options.common_http_protocol_options.CopyFrom(common)
-    if http2:
-        options.explicit_http_config.http2_protocol_options.SetInParent()
-    else:
-        options.explicit_http_config.http_protocol_options.SetInParent()
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(pb.pack(options))
-
-
-def _apply_outlier_detection(cluster: Any, settings: OutlierDetection) -> None:
-    """Only what is asked for is enforced; ejection by success rate, Envoy's default, is off (as in Istio)."""
-    found = outlier_detection_pb2.OutlierDetection(enforcing_success_rate=pb.uint32(0))
-    if settings.consecutive_5xx_errors is not None:
-        found.consecutive_5xx.value = settings.consecutive_5xx_errors
-        found.enforcing_consecutive_5xx.value = 100 if settings.consecutive_5xx_errors else 0
-    if settings.consecutive_gateway_errors is not None:
-        found.consecutive_gateway_failure.value = settings.consecutive_gateway_errors
-        found.enforcing_consecutive_gateway_failure.value = 100 if settings.consecutive_gateway_errors else 0
-    if settings.interval:
-        found.interval.CopyFrom(pb.duration(settings.interval))
-    if settings.base_ejection_time:
-        found.base_ejection_time.CopyFrom(pb.duration(settings.base_ejection_time))
-    if settings.max_ejection_percent:
-        found.max_ejection_percent.value = settings.max_ejection_percent
-    cluster.outlier_detection.CopyFrom(found)
-    cluster.common_lb_config.healthy_panic_threshold.value = settings.min_health_percent or 0
-
-
 def _apply_tls(
     cluster: Any,
-    settings: ClientTLSSettings | None,
+    policy: TrafficPolicy,
     server_name: str,
     proven: tuple[str, ...],
     mesh: MeshConfig,
     port: ServicePort,
+    may_read_secrets: bool,
 ) -> None:
     """The rule's TLS mode; without one, mutual TLS to endpoints with a sidecar and plaintext to the others."""
-    http2 = port.is_http2
+    settings, http2 = policy.tls, cluster_policy.is_http2(policy, port)
     if settings is None:
-        if not mesh.enable_auto_mtls:
-            return
-        matched = cluster.transport_socket_matches.add(name="tlsMode-istio")
-        matched.match.update({"tlsMode": "istio"})
-        matched.transport_socket.CopyFrom(tls.client_socket(server_name, proven, http2=http2))
-        other = cluster.transport_socket_matches.add(name="tlsMode-disabled")
-        other.match.SetInParent()
-        other.transport_socket.CopyFrom(tls.raw_socket())
+        # Without endpoints of its own a cluster cannot tell which of them has a sidecar.
+        if mesh.enable_auto_mtls and cluster.type == cluster_pb2.Cluster.EDS:
+            matched = cluster.transport_socket_matches.add(name="tlsMode-istio")
+            matched.match.update({"tlsMode": "istio"})
+            matched.transport_socket.CopyFrom(tls.client_socket(server_name, proven, http2=http2))
+            other = cluster.transport_socket_matches.add(name="tlsMode-disabled")
+            other.match.SetInParent()
+            other.transport_socket.CopyFrom(tls.raw_socket())
     elif settings.mode == "ISTIO_MUTUAL":
         names = settings.subject_alt_names or proven
         cluster.transport_socket.CopyFrom(tls.client_socket(settings.sni or server_name, names, http2=http2))
-    elif settings.mode == "SIMPLE":
+    elif settings.mode != "DISABLE" and (may_read_secrets or not settings.credential_name):
         host = server_name.rpartition("_.")[2]
-        cluster.transport_socket.CopyFrom(
-            tls.origination_socket(
-                settings.sni or host,
-                settings.subject_alt_names or (settings.sni or host,),
-                verify=not settings.insecure_skip_verify,
-                http2=http2,
-            )
-        )
+        cluster.transport_socket.CopyFrom(tls.origination_socket(settings, host, http2=http2))
 
 
 def inbound(mesh: MeshConfig, app_address: str, port: int, *, http2: bool) -> Any:
     """The app behind the sidecar, at its inside address."""
-    cluster = _base(mesh, naming.inbound(port))
+    cluster = base(mesh, naming.inbound(port))
     cluster.type = cluster_pb2.Cluster.STATIC
     endpoint = endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(address=pb.address(app_address, port))
@@ -234,7 +189,7 @@ def inbound(mesh: MeshConfig, app_address: str, port: int, *, http2: bool) -> An
             endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])],
         )
     )
-    _apply_http_options(cluster, None, http2)
+    cluster_policy.http_options(cluster, _NO_POLICY, http2)
     return cluster
 
 
@@ -244,20 +199,25 @@ def passthrough(mesh: MeshConfig, interception: str) -> Any:
     With interception that is the connection's original destination. Without, all there is is the authority
     of the request, so only hosts given as IP:PORT can be reached.
     """
-    cluster = _base(mesh, naming.PASSTHROUGH)
+    cluster = base(mesh, naming.PASSTHROUGH)
+    original_destination(cluster, interception)
+    return cluster
+
+
+def original_destination(cluster: Any, interception: str) -> None:
+    """Make this a cluster without endpoints of its own: the client's connection or request names the address."""
     cluster.type = cluster_pb2.Cluster.ORIGINAL_DST
     cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
     if interception == "NONE":
         cluster.original_dst_lb_config.use_http_header = True
         cluster.original_dst_lb_config.http_header_name = ":authority"
-    return cluster
 
 
 def inbound_passthrough(mesh: MeshConfig) -> Any:
     """Ports the app does not declare, behind iptables: to the original destination, from an address that iptables
     knows and does not catch again (127.0.0.6, as in Istio).
     """
-    cluster = _base(mesh, naming.INBOUND_PASSTHROUGH)
+    cluster = base(mesh, naming.INBOUND_PASSTHROUGH)
     cluster.type = cluster_pb2.Cluster.ORIGINAL_DST
     cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
     cluster.upstream_bind_config.source_address.CopyFrom(pb.address("127.0.0.6", 0).socket_address)
@@ -266,6 +226,6 @@ def inbound_passthrough(mesh: MeshConfig) -> Any:
 
 def black_hole(mesh: MeshConfig) -> Any:
     """A cluster without any endpoint."""
-    cluster = _base(mesh, naming.BLACK_HOLE)
+    cluster = base(mesh, naming.BLACK_HOLE)
     cluster.type = cluster_pb2.Cluster.STATIC
     return cluster

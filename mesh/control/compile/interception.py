@@ -15,13 +15,19 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
-from mesh.control.compile import authz, http, naming, pb
+from mesh.api.tcp_routes import RouteDestination
+from mesh.control.compile import authz, http, naming, pb, tcp
+from mesh.control.compile.actions import Target
 from mesh.control.compile.authn import mutual_tls
-from mesh.control.compile.listeners import InboundPort, inbound_chains, inbound_filters, listener
+from mesh.control.compile.hashing import hash_of, rule_if_hashed
+from mesh.control.compile.listeners import InboundPort, inbound_chains, inbound_filters, inspect_tls, listener
+from mesh.control.compile.routes import Asker, destinations_of, mesh_asker, mesh_rules
 from mesh.control.compile.visibility import services_for
-from mesh.control.world import Proxy, World
+from mesh.control.world import Proxy, Service, ServicePort, World
 
 _EVERYWHERE = "0.0.0.0"
+#: All connections of a route without weights.
+_WHOLE = RouteDestination.model_construct(weight=None)
 #: Name of the chains for ports the app does not declare.
 _CATCH_ALL = "virtualInbound-catchall"
 
@@ -37,17 +43,36 @@ def outbound(world: World, proxy: Proxy) -> Iterator[Any]:
     yield _virtual_outbound(world)
     for port in http_ports(world, proxy.namespace):
         manager = http.network_filter(world.mesh, "outbound", f"outbound_{_EVERYWHERE}_{port}", rds=str(port))
-        yield _unbound(_EVERYWHERE, port, [manager])
+        yield _unbound(_EVERYWHERE, port, [listener_components_pb2.FilterChain(filters=[manager])])
+    asker = mesh_asker(world, proxy)
     for service in services_for(world, proxy.namespace):
         for each in service.ports:
             if each.is_http or each.protocol == "UDP" or service.cluster_ip in ("", "None"):
                 continue
-            cluster = naming.outbound(each.port, "", service.hostname)
-            yield _unbound(service.cluster_ip, each.port, http.tcp_filters(world.mesh, "outbound", cluster))
+            yield _for_service(world, service, each, asker)
 
 
-def _unbound(address: str, port: int, filters: list[Any]) -> Any:
-    chains = [listener_components_pb2.FilterChain(filters=filters)]
+def _for_service(world: World, service: Service, port: ServicePort, asker: Asker) -> Any:
+    """The listener of one port that is not HTTP: as tls and tcp routes say, else to the service."""
+    is_tls = port.protocol in ("HTTPS", "TLS")
+    rules = tuple(mesh_rules(world, asker.namespace).for_host(service.hostname))
+    rule = rule_if_hashed(world, asker.namespace, asker.labels, service)
+    hashed = hash_of(world, rule, "", port.port)
+
+    def build() -> Any:
+        chains = list(tcp.vs_chains(world, "outbound", rules, port.port, asker, is_tls=is_tls))
+        cluster = Target(naming.outbound(port.port, "", service.hostname), hashed)
+        rest = tcp.proxy_filter(world, "outbound", [(cluster, _WHOLE)])
+        chains.append(listener_components_pb2.FilterChain(filters=[rest]))
+        made = _unbound(service.cluster_ip, port.port, tcp.distinct(chains))
+        return inspect_tls(made) if is_tls and rules else made
+
+    key = ("tcp listener", service.key, port.port, asker.key)
+    services = tuple(world.by_hostname.get(name) for vs in rules for name in destinations_of(world, vs))
+    return world.memo.get(key, (service, port, rule, world.mesh, *rules, *services), build)
+
+
+def _unbound(address: str, port: int, chains: list[Any]) -> Any:
     made = listener(naming.listener(address, port), address, port, chains, base_pb2.OUTBOUND)
     made.bind_to_port.value = False
     return made

@@ -94,7 +94,7 @@ def inbound(world: World, proxy: Proxy, port: InboundPort) -> Any:
     chains = inbound_chains(world.mesh.trust_domain, mode, filters, port.is_http)
     made = listener(name, proxy.ip, port.port, chains, base_pb2.INBOUND)
     if mode != "DISABLE":
-        _inspect_tls(made)
+        inspect_tls(made)
     return made
 
 
@@ -140,7 +140,9 @@ def listener(name: str, address: str, port: int, chains: list[Any], direction: A
     )
 
 
-def _inspect_tls(made: Any) -> None:
+def inspect_tls(made: Any) -> Any:
+    """The listener, looking at the first bytes of each connection: is it TLS, and for which server name?"""
     made.listener_filters.add(
         name="envoy.filters.listener.tls_inspector", typed_config=pb.pack(tls_inspector_pb2.TlsInspector())
     )
+    return made

@@ -10,7 +10,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mesh.control.compile import clusters, gateways, interception, listeners, naming, routes
-from mesh.control.compile.visibility import services_for
+from mesh.control.compile.hashing import anything_hashed
+from mesh.control.compile.view import view_of
+from mesh.control.compile.visibility import services_for, virtual_services_for
 from mesh.control.world import Proxy, World
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -36,7 +38,7 @@ def compile(world: World, proxy: Proxy) -> Resources:
     Names are unique within a type, and every resource that is named by another is there too, but for clusters that
     no service or subset stands for: requests to those answer 503 with the flag NC.
     """
-    shared, endpoints = clusters.outbound(world, proxy.namespace)
+    shared, endpoints = clusters.outbound(world, view_of(world, proxy))
     own, own_listeners, own_routes = (
         _router(world, proxy) if proxy.type == "router" else _sidecar(world, proxy)
     )
@@ -78,9 +80,11 @@ def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
 
 
 def _captured_listeners(world: World, proxy: Proxy) -> Named:
-    """Outbound listeners behind iptables: the same for all sidecars of a namespace."""
-    key = ("captured listeners", proxy.namespace)
-    inputs = (services_for(world, proxy.namespace), world.mesh)
+    """Outbound listeners behind iptables: mostly the same for all sidecars of a namespace."""
+    key = ("captured listeners", routes.mesh_asker(world, proxy).key)
+    hashing = world.destination_rules if anything_hashed(world) else None
+    rules = virtual_services_for(world, proxy.namespace)
+    inputs = (services_for(world, proxy.namespace), rules, world.services, world.mesh, hashing)
     return world.memo.get(key, inputs, lambda: _named(interception.outbound(world, proxy)))
 
 
@@ -103,7 +107,8 @@ def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
 
     own = world.memo.get("router clusters", (world.mesh,), lambda: _named([clusters.black_hole(world.mesh)]))
     own_listeners = world.memo.get(("own listeners", proxy.id), inputs, sockets)
-    own_routes = world.memo.get(("own routes", proxy.id), (*inputs, world.virtual_services), tables)
+    hashing = world.destination_rules if anything_hashed(world) else None
+    own_routes = world.memo.get(("own routes", proxy.id), (*inputs, world.virtual_services, hashing), tables)
     return own, own_listeners, own_routes
 
 

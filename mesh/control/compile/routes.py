@@ -15,9 +15,11 @@ from envoy.config.route.v3 import route_pb2
 from mesh.api.routing import Destination
 from mesh.api.virtual_service import MESH
 from mesh.control.compile import naming, pb
-from mesh.control.compile.actions import ClusterOf, build_route, default_route
+from mesh.control.compile.actions import Target, TargetOf, build_route, default_route
+from mesh.control.compile.hashing import anything_hashed, hash_of, rule_if_hashed
 from mesh.control.compile.matches import applies, is_catch_all
 from mesh.control.compile.naming import host_matches, most_specific, resolve, short_names
+from mesh.control.compile.view import view_of
 from mesh.control.compile.visibility import VirtualService, services_for, virtual_services_for
 from mesh.control.world import Labels, Proxy, Service, ServicePort, World
 
@@ -25,7 +27,9 @@ MAX_DIRECT_RESPONSE = 1024 * 1024
 
 
 class Asker(NamedTuple):
-    """For whom rules are compiled: what `sourceLabels`, `sourceNamespace` and `gateways` of a match look at."""
+    """For whom rules are compiled: what `sourceLabels`, `sourceNamespace` and `gateways` of a match look at, and for
+    whom DestinationRules are.
+    """
 
     namespace: str
     labels: Labels
@@ -39,20 +43,22 @@ def rules_of(world: World, vs: VirtualService, port: int, asker: Asker) -> tuple
 
     A rule without condition fits every request, so what stands behind it is left out.
     """
-    names = _destinations(world, vs)
+    names = destinations_of(world, vs)
     services = tuple(world.by_hostname.get(name) for name in names)
+    hashing = tuple(rule_if_hashed(world, asker.namespace, asker.labels, service) for service in services)
     key = ("rules", vs.namespace, vs.name, port, asker.key)
-    return world.memo.get(key, (vs, world.mesh, *services), lambda: _build_rules(world, vs, port, asker))
+    inputs = (vs, world.mesh, *services, *hashing)
+    return world.memo.get(key, inputs, lambda: _build_rules(world, vs, port, asker))
 
 
 def _build_rules(world: World, vs: VirtualService, port: int, asker: Asker) -> tuple[Any, ...]:
-    cluster_of = _cluster_of(world, vs.namespace, port)
+    choose = target_of(world, vs.namespace, port, asker)
     routes = []
     for rule in vs.spec.http:
         for match in rule.match or (None,):
             if match is not None and not applies(match, port, asker.namespace, asker.labels, asker.gateways):
                 continue
-            built = build_route(rule, match, port, cluster_of)
+            built = build_route(rule, match, port, choose)
             built.metadata.filter_metadata["istio"].update({"config": config_path(vs)})
             routes.append(built)
             if is_catch_all(match):
@@ -66,28 +72,25 @@ def config_path(vs: VirtualService) -> str:
     return f"/apis/{group}/namespaces/{vs.namespace}/virtual-service/{vs.name}"
 
 
-def _destinations(world: World, vs: VirtualService) -> tuple[str, ...]:
+def destinations_of(world: World, vs: VirtualService) -> tuple[str, ...]:
     """Full host names of all services a VirtualService sends requests to."""
 
     def build() -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        for rule in vs.spec.http:
-            targets = [target.destination for target in rule.route]
-            targets += [mirror.destination for mirror in rule.mirrors] + (
-                [rule.mirror] if rule.mirror else []
-            )
-            found |= {
-                resolve(target.host, vs.namespace, world.mesh.cluster_domain): None for target in targets
-            }
-        return tuple(found)
+        targets = [to.destination for rule in vs.spec.http for to in rule.route]
+        targets += [to.destination for rule in vs.spec.http for to in rule.mirrors]
+        targets += [rule.mirror for rule in vs.spec.http if rule.mirror]
+        targets += [to.destination for tls in vs.spec.tls for to in tls.route]
+        targets += [to.destination for tcp in vs.spec.tcp for to in tcp.route]
+        domain = world.mesh.cluster_domain
+        return tuple(dict.fromkeys(resolve(to.host, vs.namespace, domain) for to in targets))
 
     return world.memo.get(("destinations", vs.namespace, vs.name), (vs, world.mesh), build)
 
 
-def _cluster_of(world: World, namespace: str, port: int) -> ClusterOf:
+def target_of(world: World, namespace: str, port: int, asker: Asker) -> TargetOf:
     """Names the cluster of a destination, whether it exists or not: a missing one answers 503 with flag NC."""
 
-    def cluster_of(destination: Destination) -> str:
+    def choose(destination: Destination) -> Target:
         hostname = resolve(destination.host, namespace, world.mesh.cluster_domain)
         service = world.by_hostname.get(hostname)
         number = port
@@ -95,15 +98,17 @@ def _cluster_of(world: World, namespace: str, port: int) -> ClusterOf:
             number = destination.port.number
         elif service and len(service.ports) == 1:
             number = service.ports[0].port
-        return naming.outbound(number, destination.subset, hostname)
+        rule = rule_if_hashed(world, asker.namespace, asker.labels, service)
+        hashed = hash_of(world, rule, destination.subset, number)
+        return Target(naming.outbound(number, destination.subset, hostname), hashed)
 
-    return cluster_of
+    return choose
 
 
 # --- what a sidecar sees ---
 
 
-class _MeshRules(NamedTuple):
+class MeshRules(NamedTuple):
     """VirtualServices bound to the sidecars of a namespace, by full host name."""
 
     exact: Mapping[str, tuple[VirtualService, ...]]
@@ -120,10 +125,10 @@ class _MeshRules(NamedTuple):
             yield from self.wildcards[pattern]
 
 
-def _mesh_rules(world: World, namespace: str) -> _MeshRules:
+def mesh_rules(world: World, namespace: str) -> MeshRules:
     listed = virtual_services_for(world, namespace)
 
-    def build() -> _MeshRules:
+    def build() -> MeshRules:
         exact: dict[str, tuple[VirtualService, ...]] = {}
         wildcards: dict[str, tuple[VirtualService, ...]] = {}
         label_sets: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
@@ -134,18 +139,21 @@ def _mesh_rules(world: World, namespace: str) -> _MeshRules:
                 name = resolve(host, vs.namespace, world.mesh.cluster_domain)
                 table = wildcards if name.startswith("*") else exact
                 table[name] = (*table.get(name, ()), vs)
-            for match in (match for rule in vs.spec.http for match in rule.match if match.source_labels):
-                label_sets[tuple(sorted(match.source_labels.items()))] = match.source_labels
-        return _MeshRules(exact, wildcards, tuple(label_sets.values()))
+            asked = [match.source_labels for rule in vs.spec.http for match in rule.match]
+            asked += [match.source_labels for tls in vs.spec.tls for match in tls.match]
+            asked += [match.source_labels for tcp in vs.spec.tcp for match in tcp.match]
+            label_sets |= {tuple(sorted(labels.items())): labels for labels in asked if labels}
+        return MeshRules(exact, wildcards, tuple(label_sets.values()))
 
     return world.memo.get(("mesh rules", namespace), (listed, world.mesh), build)
 
 
-def _asker(world: World, proxy: Proxy) -> Asker:
+def mesh_asker(world: World, proxy: Proxy) -> Asker:
     """Sidecars that fulfil the same label conditions get the same routes, so only that is part of the key."""
-    label_sets = _mesh_rules(world, proxy.namespace).label_sets
+    label_sets = mesh_rules(world, proxy.namespace).label_sets
     fulfilled = tuple(all(proxy.labels.get(k) == v for k, v in wanted.items()) for wanted in label_sets)
-    return Asker(proxy.namespace, proxy.labels, frozenset({MESH}), (proxy.namespace, fulfilled))
+    key = (view_of(world, proxy).rules_key, fulfilled)
+    return Asker(proxy.namespace, proxy.labels, frozenset({MESH}), key)
 
 
 def http_proxy_routes(world: World, proxy: Proxy) -> Any:
@@ -155,7 +163,7 @@ def http_proxy_routes(world: World, proxy: Proxy) -> Any:
 
 def outbound_routes(world: World, proxy: Proxy, port: int | None) -> Any:
     """The routes of a listener for one service port, or (None) of the HTTP proxy, which serves all ports."""
-    asker = _asker(world, proxy)
+    asker = mesh_asker(world, proxy)
     services = services_for(world, proxy.namespace)
     listed = virtual_services_for(world, proxy.namespace)
 
@@ -171,48 +179,57 @@ def outbound_routes(world: World, proxy: Proxy, port: int | None) -> Any:
         )
 
     key = ("outbound routes", port, proxy.interception, asker.key)
-    return world.memo.get(key, (services, world.services, listed, world.mesh), build)
+    hashing = world.destination_rules if anything_hashed(world) else None
+    return world.memo.get(key, (services, world.services, listed, world.mesh, hashing), build)
 
 
 def _service_hosts(
     world: World, services: Iterable[Service], asker: Asker, only: int | None
 ) -> Iterator[Any]:
-    rules = _mesh_rules(world, asker.namespace)
+    rules = mesh_rules(world, asker.namespace)
     for service in services:
         for port in service.ports:
             if not port.is_http or only not in (None, port.port):
                 continue
             applying = (rules_of(world, vs, port.port, asker) for vs in rules.for_host(service.hostname))
             routes = next((found for found in applying if found), None)
-            yield _service_host(world, service, port, asker.namespace, routes, with_port=only is None)
+            yield _service_host(world, service, port, asker, routes, with_port=only is None)
 
 
 def _service_host(
     world: World,
     service: Service,
     port: ServicePort,
-    namespace: str,
+    asker: Asker,
     routes: tuple[Any, ...] | None,
     *,
     with_port: bool,
 ) -> Any:
     name = f"{service.hostname}:{port.port}"
+    hashed = hash_of(world, rule_if_hashed(world, asker.namespace, asker.labels, service), "", port.port)
 
     def build() -> Any:
         cluster = naming.outbound(port.port, "", service.hostname)
-        names = short_names(service.hostname, namespace, world.mesh.cluster_domain)
+        names = short_names(service.hostname, asker.namespace, world.mesh.cluster_domain)
         if service.cluster_ip and service.cluster_ip != "None":
             names.append(service.cluster_ip)
         return route.VirtualHost(
             name=name,
             domains=_domains(names, port.port) if with_port else names,
-            routes=routes or [default_route(cluster)],
+            routes=routes or [default_route(cluster, hashed)],
         )
 
-    is_local = namespace == service.namespace
+    is_local = asker.namespace == service.namespace
     return world.memo.get(
-        ("virtual host", name, is_local, with_port, id(routes) if routes else None),
-        (service, port, routes, world.mesh),
+        (
+            "virtual host",
+            name,
+            is_local,
+            with_port,
+            id(routes) if routes else None,
+            id(hashed) if hashed else None,
+        ),
+        (service, port, routes, world.mesh, hashed),
         build,
     )
 
@@ -229,7 +246,7 @@ def _other_hosts(world: World, services: Iterable[Service], asker: Asker, only: 
     if only not in (None, 80):
         return
     known = {service.hostname for service in services}
-    rules = _mesh_rules(world, asker.namespace)
+    rules = mesh_rules(world, asker.namespace)
     for host, candidates in (*rules.exact.items(), *rules.wildcards.items()):
         if host in known or any(host_matches(host, name) for name in known if host.startswith("*")):
             continue

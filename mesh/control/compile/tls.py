@@ -12,6 +12,7 @@ from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 
+from mesh.api.client_tls import ClientTLSSettings
 from mesh.control.compile import pb
 from mesh.control.compile.naming import SDS_CLUSTER
 
@@ -19,6 +20,9 @@ OWN_CERTIFICATE = "default"
 MESH_ROOT = "ROOTCA"
 #: The certificate authorities the operating system trusts (Istio's name for them).
 SYSTEM_ROOTS = "file-root:system"
+#: Before the name of a secret that is a Kubernetes Secret; after it, where the CA certificate alone is meant.
+KUBERNETES = "kubernetes://"
+CA_SUFFIX = "-cacert"
 #: ALPN between sidecars: the first tells that peers exchange metadata, the second that this is the mesh's own TLS.
 PEER_ALPN = ("istio-peer-exchange", "istio")
 _SERVER_ALPN = ("istio-peer-exchange", "h2", "http/1.1")
@@ -47,39 +51,81 @@ def client_socket(sni: str, identities: Sequence[str], *, http2: bool) -> Any:
     return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
 
 
-def origination_socket(sni: str, names: Sequence[str], *, verify: bool, http2: bool) -> Any:
-    """Ordinary TLS towards a server outside the mesh's identity (DestinationRule mode SIMPLE)."""
-    common = tls_pb2.CommonTlsContext(alpn_protocols=["h2"] if http2 else [])
-    if verify:
-        matchers = [(common_pb2.SubjectAltNameMatcher.DNS, pb.exact(name)) for name in names]
-        common.combined_validation_context.CopyFrom(_combined(matchers, SYSTEM_ROOTS))
+def origination_socket(settings: ClientTLSSettings, host: str, *, http2: bool) -> Any:
+    """TLS to a server outside the mesh's identity (DestinationRule modes SIMPLE and MUTUAL).
+
+    Certificates come by SDS: from files the pod's agent reads (`file-cert:`, `file-root:`), or from a Secret that the
+    control plane serves (`kubernetes://NAME`). Names are Istio's.
+    """
+    sni = settings.sni or host.removeprefix("*.")
+    common = tls_pb2.CommonTlsContext(tls_params=_versions(), alpn_protocols=["h2"] if http2 else [])
+    if settings.mode == "MUTUAL":
+        common.tls_certificate_sds_secret_configs.append(_own_certificate(settings))
+    if not settings.insecure_skip_verify:
+        names = settings.subject_alt_names or (() if host.startswith("*") else (sni,))
+        combined = tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+            default_validation_context=_validation([(_san_type(name), pb.exact(name)) for name in names]),
+            validation_context_sds_secret_config=_roots(settings),
+        )
+        if settings.ca_crl:
+            combined.default_validation_context.crl.filename = settings.ca_crl
+        common.combined_validation_context.CopyFrom(combined)
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
+
+
+def _own_certificate(settings: ClientTLSSettings) -> Any:
+    if settings.credential_name:
+        return kubernetes_secret(settings.credential_name)
+    return _secret(f"file-cert:{settings.client_certificate}~{settings.private_key}")
+
+
+def _roots(settings: ClientTLSSettings) -> Any:
+    if settings.credential_name:
+        return kubernetes_secret(settings.credential_name + CA_SUFFIX)
+    return _secret(f"file-root:{settings.ca_certificates}" if settings.ca_certificates else SYSTEM_ROOTS)
+
+
+def _san_type(name: str) -> Any:
+    """SPIFFE identities and other URIs are told from host names by their form."""
+    return common_pb2.SubjectAltNameMatcher.URI if "://" in name else common_pb2.SubjectAltNameMatcher.DNS
+
+
+def kubernetes_secret(name: str) -> Any:
+    """A Secret that the control plane reads and serves on the proxy's own stream."""
+    return secret_pb2.SdsSecretConfig(name=f"{KUBERNETES}{name}", sds_config=pb.ads())
 
 
 def raw_socket() -> Any:
     return base_pb2.TransportSocket(name=RAW_SOCKET, typed_config=pb.pack(raw_buffer_pb2.RawBuffer()))
 
 
-def _common(alpn: Sequence[str]) -> Any:
-    parameters = common_pb2.TlsParameters(
+def _versions() -> Any:
+    return common_pb2.TlsParameters(
         tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2,
         tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
     )
+
+
+def _common(alpn: Sequence[str]) -> Any:
     return tls_pb2.CommonTlsContext(
-        tls_params=parameters,
+        tls_params=_versions(),
         alpn_protocols=alpn,
         tls_certificate_sds_secret_configs=[_secret(OWN_CERTIFICATE)],
     )
 
 
 def _combined(names: list[tuple[Any, Any]], roots: str = MESH_ROOT) -> Any:
-    default = common_pb2.CertificateValidationContext()
-    for san_type, matcher in names:
-        default.match_typed_subject_alt_names.add(san_type=san_type, matcher=matcher)
     return tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
-        default_validation_context=default, validation_context_sds_secret_config=_secret(roots)
+        default_validation_context=_validation(names), validation_context_sds_secret_config=_secret(roots)
     )
+
+
+def _validation(names: list[tuple[Any, Any]]) -> Any:
+    result = common_pb2.CertificateValidationContext()
+    for san_type, matcher in names:
+        result.match_typed_subject_alt_names.add(san_type=san_type, matcher=matcher)
+    return result
 
 
 def _secret(name: str) -> Any:

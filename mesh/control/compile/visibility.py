@@ -9,6 +9,7 @@ from types import MappingProxyType
 from mesh.api.destination_rule import DestinationRuleSpec, Subset, TrafficPolicy
 from mesh.api.objects import ConfigObject
 from mesh.api.virtual_service import VirtualServiceSpec
+from mesh.control.compile.delegates import whole_virtual_services
 from mesh.control.compile.naming import most_specific, resolve
 from mesh.control.world import Labels, Service, World
 
@@ -66,7 +67,7 @@ def fits(selector: Mapping[str, str], labels: Labels) -> bool:
 
 def virtual_services_for(world: World, namespace: str) -> tuple[VirtualService, ...]:
     """The VirtualServices a proxy of this namespace obeys, oldest first."""
-    listed = world.virtual_services
+    listed = whole_virtual_services(world)
 
     def build() -> tuple[VirtualService, ...]:
         return tuple(vs for vs in listed if exported(vs.spec.export_to, vs.namespace, namespace))
@@ -83,11 +84,14 @@ class MergedRule:
     subsets: Mapping[str, Subset]
 
 
-def destination_rule_for(world: World, client_namespace: str, service: Service) -> MergedRule | None:
+def destination_rule_for(
+    world: World, client_namespace: str, service: Service, client_labels: Labels = MappingProxyType({})
+) -> MergedRule | None:
     """The rule that holds when a proxy of `client_namespace` calls `service`.
 
     Istio looks in the client's namespace, then in the service's, then in the root namespace; the first that
-    has a rule for the host decides, there the most specific host, and rules for the same host are merged.
+    has a rule for the host decides, there the most specific host, and rules for the same host are merged. In the
+    client's own namespace rules with a workloadSelector that fits the client go before those without one.
     """
     index = _rule_index(world)
     for namespace in dict.fromkeys((client_namespace, service.namespace, world.mesh.root_namespace)):
@@ -97,7 +101,7 @@ def destination_rule_for(world: World, client_namespace: str, service: Service) 
         visible = {
             host: rules
             for host in known.candidates(service.hostname)
-            if (rules := _visible(known.by_host[host], namespace, client_namespace))
+            if (rules := _visible(known.by_host[host], namespace, client_namespace, client_labels))
         }
         if (host := most_specific(visible, service.hostname)) is not None:
             return _merge(world, visible[host])
@@ -123,9 +127,18 @@ class _Rules:
 
 
 def _visible(
-    rules: tuple[DestinationRule, ...], namespace: str, client_namespace: str
+    rules: tuple[DestinationRule, ...], namespace: str, client_namespace: str, labels: Labels
 ) -> tuple[DestinationRule, ...]:
-    return tuple(rule for rule in rules if exported(rule.spec.export_to, namespace, client_namespace))
+    selecting = tuple(
+        rule for rule in rules if rule.spec.client_labels and fits(rule.spec.client_labels, labels)
+    )
+    if selecting and namespace == client_namespace:
+        return selecting
+    return tuple(
+        rule
+        for rule in rules
+        if not rule.spec.client_labels and exported(rule.spec.export_to, namespace, client_namespace)
+    )
 
 
 def _rule_index(world: World) -> Mapping[str, _Rules]:

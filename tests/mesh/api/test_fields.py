@@ -11,7 +11,7 @@ def test_the_table_has_honoured_and_refused_fields() -> None:
     rows = {(row.kind, row.path): row for row in all_rows()}
     assert rows["VirtualService", "spec.http[].route[].weight"].honoured
     assert rows["VirtualService", "spec.http[].match[].headers{}.exact"].honoured
-    assert not rows["VirtualService", "spec.http[].delegate"].honoured
+    assert not rows["VirtualService", "spec.http[].mirrorPercent"].honoured
     assert not rows["EnvoyFilter", ""].honoured
     assert len(rows) == len(all_rows())
 

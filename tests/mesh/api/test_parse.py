@@ -105,6 +105,7 @@ FIRST = "spec/http/0"
 POLICY = "spec/trafficPolicy"
 USER, SAID = f"{FIRST}/match/0/headers/end-user", "spec.http[0].match[0].headers[end-user]"
 SOURCE, SAID_SOURCE = "spec/rules/0/from/0/source", "spec.rules[0].from[0].source"
+TLS_ROUTE = {"match": [{"sniHosts": ["x.example"]}], "route": [{"destination": {"host": "x"}}]}
 #: (object, where, value, path in the answer, part of the sentence)
 REFUSED: list[tuple[dict[str, Any], str, Any, str, str]] = [
     (REVIEWS, WEIGHT, "many", "spec.http[0].route[1].weight", "must be a whole number, not 'many'"),
@@ -112,14 +113,15 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str, str]] = [
     (REVIEWS, WEIGHT, -1, "spec.http[0].route[1].weight", "must be at least 0, not -1"),
     (REVIEWS, WEIGHT, True, "spec.http[0].route[1].weight", "must be a whole number, not true"),
     (REVIEWS, WEIGHT, 1.5, "spec.http[0].route[1].weight", "must be a whole number"),
-    (REVIEWS, "spec/hosts", [], "spec.hosts", "at least one"),
     (REVIEWS, "spec/hosts", "reviews", "spec.hosts", "must be a list"),
     (REVIEWS, "spec/hosts", ["*"], "spec.hosts[0]", "mesh gateway"),
     (REVIEWS, "spec/hosts", ["a b"], "spec.hosts[0]", "not a host name"),
     (REVIEWS, "spec/hosts", ["a", "a"], "spec.hosts", "twice"),
-    (REVIEWS, "spec/http", [], "spec.http", "at least one"),
+    (REVIEWS, "spec/http", [], "spec", "at least one rule"),
     (REVIEWS, "spec/http", None, "spec.http", "must be a list, not nothing"),
-    (REVIEWS, "spec/tcp", [], "spec.tcp", "is not supported yet"),
+    (REVIEWS, "spec/tcp", [{}], "spec.tcp[0].route", "at least one"),
+    (REVIEWS, "spec/tcp", [{"match": [{"sourceSubnet": "x"}]}], "spec.tcp[0].match[0].sourceSubnet", "not supported"),
+    (REVIEWS, "spec/tls", [TLS_ROUTE], "spec.tls[0].match[0].sniHosts[0]", "covered by none"),
     (REVIEWS, "spec/htpp", [], "spec.htpp", "did you mean http?"),
     (REVIEWS, "spec/gateways", ["a/b/c"], "spec.gateways[0]", "NAMESPACE/NAME"),
     (REVIEWS, "spec/exportTo", ["*", "a"], "spec.exportTo", "nothing can stand beside"),
@@ -129,7 +131,8 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str, str]] = [
     (REVIEWS, f"{FIRST}/timeout", 5, "spec.http[0].timeout", "must be a duration such as 2s"),
     (REVIEWS, f"{FIRST}/timeout", "0s", "spec.http[0].timeout", "at least 1ms"),
     (REVIEWS, f"{FIRST}/timeout", "1.00001s", "spec.http[0].timeout", "whole number of milliseconds"),
-    (REVIEWS, f"{FIRST}/delegate", {}, "spec.http[0].delegate", "is not supported yet"),
+    (REVIEWS, f"{FIRST}/delegate", {"name": "x"}, "spec.http[0].delegate", "cannot stand beside route"),
+    (REVIEWS, f"{FIRST}/delegate", {}, "spec.http[0].delegate.name", "is required"),
     (REVIEWS, f"{FIRST}/corsPolicy", {"allowMethods": ["get"]}, "spec.http[0].corsPolicy.allowMethods[0]", "'get'"),
     (REVIEWS, f"{FIRST}/corsPolicy", {"maxAge": "1.5s"}, "spec.http[0].corsPolicy.maxAge", "whole seconds"),
     (REVIEWS, f"{FIRST}/time_out", "1s", "spec.http[0].time_out", "did you mean timeout?"),
@@ -158,9 +161,25 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str, str]] = [
     (REVIEWS, "sepc", {}, "sepc", "did you mean spec?"),
     (RULE, "spec/subsets/0/name", "V 1", "spec.subsets[0].name", "not a name"),
     (RULE, "spec/subsets", [{"name": "a"}, {"name": "a"}], "spec.subsets[1].name", "defined twice"),
-    (RULE, "spec/trafficPolicy", {"tls": {"mode": "MUTUAL"}}, "spec.trafficPolicy.tls.mode", "not supported yet"),
+    (RULE, POLICY, {"tls": {"mode": "MUTUAL", "privateKey": "k"}},
+     "spec.trafficPolicy.tls.clientCertificate", "MUTUAL"),
+    (RULE, POLICY, {"tls": {"caCertificates": "c"}}, "spec.trafficPolicy.tls.caCertificates", "mode DISABLE"),
+    (RULE, POLICY, {"loadBalancer": {"consistentHash": {}}},
+     "spec.trafficPolicy.loadBalancer.consistentHash", "one of"),
+    (RULE, POLICY, {"loadBalancer": {"consistentHash": {"useSourceIp": True, "maglev": {"tableSize": 8}}}},
+     "spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize", "prime"),
+    (RULE, POLICY, {"loadBalancer": {"consistentHash": {"useSourceIp": True}, "warmup": {"duration": "1s"}}},
+     "spec.trafficPolicy.loadBalancer.warmup", "ROUND_ROBIN only"),
+    (RULE, POLICY, {"loadBalancer": {"localityLbSetting": {"distribute": [{"from": "a/b", "to": {"a": 50}}]}}},
+     "spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to", "not to 100"),
+    (RULE, POLICY, {"loadBalancer": {"localityLbSetting": {"failover": [{"from": "a", "to": "a"}]}}},
+     "spec.trafficPolicy.loadBalancer.localityLbSetting.failover[0].to", "another region"),
+    (RULE, POLICY, {"outlierDetection": {"consecutiveLocalOriginFailures": 3}},
+     "spec.trafficPolicy.outlierDetection.consecutiveLocalOriginFailures", "splitExternal"),
+    (RULE, POLICY, {"connectionPool": {}}, "spec.trafficPolicy.connectionPool", "needs tcp or http"),
+    (RULE, POLICY, {"tunnel": {}}, "spec.trafficPolicy.tunnel", "not supported yet"),
     (RULE, "spec/trafficPolicy", {"tls": {"mode": "X"}}, "spec.trafficPolicy.tls.mode", "'ISTIO_MUTUAL'"),
-    (RULE, POLICY, {"loadBalancer": {"warmup": {}}}, "spec.trafficPolicy.loadBalancer.warmup", "not supported"),
+    (RULE, POLICY, {"loadBalancer": {"warmup": {}}}, "spec.trafficPolicy.loadBalancer.warmup.duration", "required"),
     (PEERS, "spec/mtls/mode", "strict", "spec.mtls.mode", "'STRICT'"),
     (PEERS, "spec/portLevelMtls", {"80": {"mode": "STRICT"}}, "spec.portLevelMtls", "needs a selector"),
     (PEERS, "spec/portLevelMtls", {"x": {"mode": "STRICT"}}, "spec.portLevelMtls[x]", "must be a port"),
@@ -195,6 +214,12 @@ def test_all_weights_zero_is_refused() -> None:
     assert [str(problem) for problem in validate(nobody)] == [
         "spec.http[0].route: all weights are 0, so no destination would get a request"
     ]
+
+
+def test_a_virtual_service_without_hosts_is_a_delegate() -> None:
+    delegate = put(REVIEWS, "spec/hosts", [])
+    assert not validate(delegate)
+    assert validate(put(delegate, "spec/gateways", ["mesh"]))[0].path == "spec.gateways"
 
 
 def test_deny_without_rules_is_refused_but_allow_without_rules_is_a_rule() -> None:

@@ -121,3 +121,11 @@ def test_bad_mesh_config_is_refused(text: str, said: str) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("24h", 86400), ("1m30s", 90), ("0.5s", 0.5), ("10s", 10)])
 def test_seconds(text: str, expected: float) -> None:
     assert ingest.seconds(text) == expected
+
+
+def test_a_pod_says_its_place_by_label() -> None:
+    labels = {"istio-locality": "here.a.rack-1"}
+    pod = {"metadata": {"name": "p", "namespace": "n", "labels": labels}, "status": {"podIP": "10.0.0.1"}}
+    found = ingest.workload(pod)
+    assert found is not None
+    assert found.locality == ("here", "a", "rack-1")
