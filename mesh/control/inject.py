@@ -10,24 +10,23 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
+from mesh.control import capture
 from mesh.control.ingest import SIDECAR, STATUS_ANNOTATION, TLS_MODE_LABEL, ConfigError, workload_name
-from mesh.control.world import MeshConfig
+from mesh.control.world import Interception, MeshConfig
 from mesh.manifests.environment import proxy_environment
 
 Object = dict[str, Any]
 
 INJECT = "sidecar.istio.io/inject"
 NEVER = frozenset({"mesh-system", "kube-system", "kube-public", "kube-node-lease"})
-OUTBOUND_PORT = 15001
 STATUS_PORT = 15020
 HEALTH_PORT = 15021
 
-_PORT_LISTS = tuple(f"traffic.sidecar.istio.io/{name}InboundPorts" for name in ("exclude", "include"))
 _PROBES = {"readinessProbe": "readyz", "livenessProbe": "livez", "startupProbe": "startupz"}
 
 
@@ -79,18 +78,16 @@ def wants_sidecar(pod: Object, namespace: str, namespace_labels: Mapping[str, st
 
 def inject(pod: Object, namespace: str, mesh: MeshConfig, settings: Injection) -> list[Object]:
     """The JSON patch (RFC 6902) that adds the sidecar. Raises InjectError."""
-    if mesh.interception != "NONE":
-        raise InjectError(
-            f"interception {mesh.interception}: this version of the mesh captures traffic by NONE only"
-        )
     new = copy.deepcopy(pod)
     metadata, spec = new.setdefault("metadata", {}), new["spec"]
-    _check_annotations(metadata.get("annotations") or {})
     containers = spec["containers"]
     probers = {} if _keeps_probes(metadata) else _rewrite_probes(containers)
-    for container in containers:
-        _send_through_sidecar(container, settings.app_address)
-    _label(metadata, containers)
+    try:
+        way = _capture(metadata.get("annotations") or {}, spec, mesh, settings)
+    except capture.CaptureError as error:
+        raise InjectError(str(error)) from error
+    _label(metadata, containers, [capture.INIT_CONTAINER] if way == "REDIRECT" else [])
+    mesh = replace(mesh, interception=way)
     spec["containers"] = [_sidecar(metadata, namespace, containers, probers, mesh, settings), *containers]
     spec["volumes"] = [*(spec.get("volumes") or []), *_volumes()]
     return _patch(pod, new)
@@ -106,11 +103,19 @@ def _patch(old: Object, new: Object) -> list[Object]:
     ]
 
 
-def _check_annotations(annotations: Mapping[str, str]) -> None:
-    for name in _PORT_LISTS:
-        for port in (part.strip() for part in annotations.get(name, "").split(",")):
-            if port and port != "*" and not (port.isdigit() and 0 < int(port) < 65536):
-                raise InjectError(f"annotation {name}: {port!r} is not a port number")
+def _capture(
+    annotations: Mapping[str, str], spec: Object, mesh: MeshConfig, settings: Injection
+) -> Interception:
+    """Add what sends the app's traffic to the sidecar; the way it is done. Raises CaptureError."""
+    capture.traffic(annotations)
+    way = capture.mode(annotations, mesh.interception)
+    if way == "REDIRECT":
+        init = capture.by_kernel(annotations, settings.image, settings.image_pull_policy)
+        spec["initContainers"] = [init, *(spec.get("initContainers") or [])]
+    else:
+        for container in spec["containers"]:
+            capture.by_environment(container, settings.app_address)
+    return way
 
 
 def _keeps_probes(metadata: Object) -> bool:
@@ -152,25 +157,7 @@ def _prober(probe: Object, container: Object) -> Object:
     return {how: action, "timeoutSeconds": probe.get("timeoutSeconds", 1)}
 
 
-def _send_through_sidecar(container: Object, app_address: str) -> None:
-    """Tell an HTTP client by the usual variables to ask the sidecar; whoever sets them himself keeps his
-    values.
-    """
-    env = container.setdefault("env", [])
-    have = {one["name"].lower() for one in env}
-    proxy = f"http://{app_address}:{OUTBOUND_PORT}"
-    direct = ",".join(("localhost", "127.0.0.1", "::1", app_address))
-    for name, value in (
-        ("http_proxy", proxy),
-        ("HTTP_PROXY", proxy),
-        ("no_proxy", direct),
-        ("NO_PROXY", direct),
-    ):
-        if name.lower() not in have:
-            env.append({"name": name, "value": value})
-
-
-def _label(metadata: Object, containers: list[Object]) -> None:
+def _label(metadata: Object, containers: list[Object], init_containers: list[str]) -> None:
     labels = metadata["labels"] = dict(metadata.get("labels") or {})
     workload, _ = workload_name(metadata)
     name = labels.get("app.kubernetes.io/name") or labels.get("app") or workload
@@ -181,7 +168,7 @@ def _label(metadata: Object, containers: list[Object]) -> None:
     annotations = metadata["annotations"] = dict(metadata.get("annotations") or {})
     annotations[STATUS_ANNOTATION] = json.dumps(
         {
-            "initContainers": [],
+            "initContainers": init_containers,
             "containers": [SIDECAR],
             "volumes": [volume["name"] for volume in _volumes()],
             "imagePullSecrets": None,

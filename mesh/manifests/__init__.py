@@ -79,10 +79,8 @@ class Options:
     """Replicas of the control plane."""
 
     def __post_init__(self) -> None:
-        if self.interception != "NONE":
-            raise ValueError(
-                f"interception {self.interception}: this version of the mesh captures by NONE only"
-            )
+        if self.interception not in ("NONE", "REDIRECT"):
+            raise ValueError(f"interception {self.interception!r} is neither NONE nor REDIRECT")
         if self.dataplane != "python":
             raise ValueError(
                 f"dataplane {self.dataplane}: this version of the mesh installs python sidecars only"

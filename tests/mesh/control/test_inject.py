@@ -163,8 +163,38 @@ def test_what_cannot_be_injected_is_refused_with_a_sentence() -> None:
     unnamed["spec"]["containers"][0]["readinessProbe"]["httpGet"]["port"] = "web"
     with pytest.raises(InjectError, match="probe of port 'web', which it does not have"):
         injected(unnamed)
-    with pytest.raises(InjectError, match="REDIRECT"):
-        injected(pod(), interception="REDIRECT")
+    with pytest.raises(InjectError, match="'TPROXY' is neither NONE nor REDIRECT"):
+        injected(pod(annotations={"sidecar.istio.io/interceptionMode": "TPROXY"}))
+    with pytest.raises(InjectError, match="excludeOutboundIPRanges: '10\\.0\\.0\\.0/99'"):
+        injected(pod(annotations={"traffic.sidecar.istio.io/excludeOutboundIPRanges": "10.0.0.0/99"}))
+
+
+def test_with_redirect_the_kernel_sends_the_traffic_and_the_app_is_told_nothing() -> None:
+    annotations = {
+        "traffic.sidecar.istio.io/excludeInboundPorts": "7000, 7001",
+        "traffic.sidecar.istio.io/includeOutboundIPRanges": "10.0.0.0/8",
+    }
+    made = injected(pod(annotations=annotations), interception="REDIRECT")
+    (init,) = made["spec"]["initContainers"]
+    assert init["command"] == ["python", "-m", "mesh.proxy.redirect"]
+    options = dict(zip(init["args"][::2], init["args"][1::2], strict=True))
+    assert options == {
+        "--istio-local-exclude-ports": "15090,15021,15020,7000,7001",
+        "--istio-service-cidr": "10.0.0.0/8",
+    }
+    assert init["securityContext"]["capabilities"] == {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}
+    assert "env" not in containers(made)["reviews"]
+    assert env(containers(made)["istio-proxy"])["ISTIO_META_INTERCEPTION_MODE"] == "REDIRECT"
+    assert json.loads(made["metadata"]["annotations"]["sidecar.istio.io/status"])["initContainers"] == [
+        "istio-init"
+    ]
+
+
+def test_a_pod_may_choose_its_way() -> None:
+    annotations = {"sidecar.istio.io/interceptionMode": "NONE"}
+    made = injected(pod(annotations=annotations), interception="REDIRECT")
+    assert "initContainers" not in made["spec"]
+    assert "http_proxy" in env(containers(made)["reviews"])
 
 
 def test_the_shop_can_be_injected_as_it_is_installed() -> None:

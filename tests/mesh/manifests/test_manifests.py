@@ -148,7 +148,7 @@ def test_options_reach_the_objects() -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ({"interception": "REDIRECT"}, "REDIRECT"),
+        ({"interception": "TPROXY"}, "neither NONE nor REDIRECT"),
         ({"cert_lifetime": "soon"}, "24h, 10m or 5s"),
         ({"cert_lifetime": ""}, "24h, 10m or 5s"),
         ({"replicas": 0}, "at least one"),
