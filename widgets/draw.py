@@ -6,6 +6,7 @@ to a dark one. Type is large: the last row of a class reads it too.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import anywidget
@@ -112,6 +113,15 @@ def redraw(widget: go.FigureWidget, figure: go.Figure) -> None:
             widget.add_traces(list(figure.data))
         # By key, never as a whole: to plotly.js a height that is sent again means "and keep this width".
         _change(widget.layout, widget.layout.to_plotly_json(), figure.layout.to_plotly_json())
+    _remember(widget)
+
+
+def _remember(widget: go.FigureWidget) -> None:
+    """Keep the widget's state what is shown, for a page that is reloaded and asks the kernel for it.
+
+    plotly sends changes and leaves the state as it was at the start; set in place, it is not sent again.
+    """
+    widget._trait_values.update(_widget_data=deepcopy(widget._data), _widget_layout=deepcopy(widget._layout))
 
 
 def _change(part: Any, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -234,9 +234,10 @@ class Lab:
     # --- to look at ----------------------------------------------------------------------------------------
 
     def page(self, user: str = "", height: int = 520) -> HTML:
-        """The shop's page, in the notebook. Raises LabError."""
+        """The shop's page in the notebook; with `user` as it was served once to somebody. Raises LabError."""
         fetched = self.request(user=user).body
-        return HTML(page.frame(f"{self.gateway_url}/productpage", fetched, height))  # type: ignore[no-untyped-call]
+        html = page.frame(f"{self.gateway_url}/productpage", fetched, height, live=not user)
+        return HTML(html)  # type: ignore[no-untyped-call]
 
     def canary(self, host: str = "reviews", stable: str = "v1", canary: str = "v3") -> Canary:
         """A slider that splits the traffic to `host`, and a chart of what comes of it. Raises LabError."""

@@ -156,7 +156,7 @@ def box(page: Page, part: str) -> Any:
 
 def take_picture(page: Page) -> None:
     """The slider and its chart after the split had time to show, without the file browser."""
-    page.wait_for_function(OBSERVED, arg=1000, timeout=120_000)
+    page.wait_for_function(OBSERVED, arg=800, timeout=120_000)
     page.set_viewport_size({"width": 1280, "height": 840})
     page.keyboard.press("Control+b")
     page.wait_for_function(

@@ -92,6 +92,9 @@ def test_a_chart_on_the_page_becomes_the_new_figure() -> None:
         shown = [{k: v for k, v in t.to_plotly_json().items() if k != "uid"} for t in chart.data]
         assert shown == [t.to_plotly_json() for t in figure(data).data]
         assert chart.layout == figure(data).layout
+        reloaded = chart.get_state(["_widget_data", "_widget_layout"])
+        assert [t["name"] for t in reloaded["_widget_data"]] == [t.name for t in figure(data).data]
+        assert reloaded["_widget_layout"]["annotations"] == chart.layout.to_plotly_json()["annotations"]
 
 
 def test_the_static_figure_needs_no_network() -> None:
