@@ -16,6 +16,7 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryResponse
 
+from mesh import manifests
 from mesh.ca.protocol import CREATE_CERTIFICATE, CertificateRequest, CertificateResponse
 from mesh.control.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from tests.mesh.control.ads import Ads, ads, node
@@ -256,3 +257,20 @@ async def test_the_debug_pages_show_what_a_proxy_is_given(mesh: Mesh) -> None:
     services = {(one["namespace"], one["name"]) for one in mesh.debug("/debug/world")["services"]}
     assert ("default", "reviews") in services
     assert "findings" in mesh.debug("/debug/analyze")
+
+
+async def test_a_kind_that_goes_takes_its_rules_along_and_may_come_back(mesh: Mesh) -> None:
+    definition = next(crd for crd in manifests.crds() if crd["spec"]["names"]["kind"] == "VirtualService")
+
+    def known() -> list[Object]:
+        rules: list[Object] = mesh.debug("/debug/world")["config"]["VirtualService"]
+        return rules
+
+    assert mesh.apply(virtual_service(10))[0] < 300
+    until(known, "rule in the world")
+    mesh.api.must("DELETE", path_of(definition))
+    until(lambda: not known(), "world without the kind")
+    assert mesh.debug("/ready") == "ready\n"
+    until(lambda: mesh.apply(definition)[0] < 300, "definition applied again")
+    until(lambda: mesh.apply(virtual_service(20))[0] < 300, "rule applied again")
+    until(known, "rule back in the world")
