@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import grpc
-import grpc.aio
 from envoy.config.core.v3 import base_pb2
-from envoy.service.accesslog.v3 import als_pb2, als_pb2_grpc
+from envoy.service.accesslog.v3 import als_pb2
 
+from mesh.proxy import rpc
 from mesh.proxy.hcm import AccessLogSpec
 from mesh.proxy.log_entry import http_entry, tcp_entry
+from mesh.proxy.rpc import RpcError
 
 if TYPE_CHECKING:
     from mesh.proxy.cluster import Cluster
@@ -33,6 +33,7 @@ BATCH = 512
 """Entries in one message at most."""
 RETRY = 1.0
 """Seconds before the service is tried again."""
+ALS = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 
 MakeMessage = Callable[[Sequence[Any], AccessLogSpec], als_pb2.StreamAccessLogsMessage]
@@ -100,8 +101,8 @@ class LogStream:
         self._message = message
         self._waiting: list[Any] = []
         self._task: asyncio.Task[None] | None = None
-        self._channel: grpc.aio.Channel | None = None
-        self._call: Any = None
+        self._channel: rpc.Channel | None = None
+        self._call: rpc.Call | None = None
 
     def add(self, finished: Exchange | ClientConnection) -> None:
         """A request, or a connection, is finished."""
@@ -119,46 +120,44 @@ class LogStream:
                 await asyncio.sleep(self.spec.flush_interval)
                 try:
                     await self._flush()
-                except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError) as error:
-                    log.info("access log %s: %s cannot be reached: %s", self.name, self.cluster, _why(error))
-                    await self._disconnect()
+                except (RpcError, OSError) as error:
+                    log.info("access log %s: %s cannot be reached: %s", self.name, self.cluster, error)
+                    self._disconnect()
                     await asyncio.sleep(RETRY)
         finally:
             self._task = None
 
     async def _flush(self) -> None:
-        """Send all that waits. Raises AioRpcError, OSError; what could not be sent stays."""
-        if self._call is not None and self._call.done():
-            await self._disconnect()
+        """Send all that waits. Raises RpcError, OSError; what could not be sent stays."""
+        if self._call is not None and self._call.over:
+            self._disconnect()
         while self._waiting:
             batch = self._waiting[:BATCH]
             message = self._message(batch, self.spec)
-            if self._call is None:
-                await self._connect()
+            call = self._call
+            if call is None:
+                call = await self._connect()
                 message.identifier.node.CopyFrom(self._node)
                 message.identifier.log_name = self.name
-            await self._call.write(message)
+            await call.write(message.SerializeToString())
             del self._waiting[: len(batch)]
             self.sent += len(batch)
 
-    async def _connect(self) -> None:
-        """Open the stream to an endpoint of the cluster. Raises OSError if it has none."""
+    async def _connect(self) -> rpc.Call:
+        """Open the stream to an endpoint of the cluster. Raises OSError if it has none, RpcError."""
         cluster = self._clusters.get(self.cluster)
         endpoint = cluster.pick() if cluster is not None else None
         if endpoint is None:
             raise OSError(f"cluster {self.cluster} has no endpoint")
-        host, port = endpoint.address
-        self._channel = grpc.aio.insecure_channel(
-            f"ipv4:{host}:{port}", options=[("grpc.enable_http_proxy", 0)]
-        )
-        stub: Any = als_pb2_grpc.AccessLogServiceStub(self._channel)
-        self._call = stub.StreamAccessLogs()
+        self._channel = await rpc.connect(*endpoint.address)
+        self._call = self._channel.call(ALS)
+        return self._call
 
-    async def _disconnect(self) -> None:
+    def _disconnect(self) -> None:
         self._call = None
         channel, self._channel = self._channel, None
         if channel is not None:
-            await channel.close(None)
+            channel.close()
 
     async def close(self) -> None:
         if self._task is not None:
@@ -169,12 +168,6 @@ class LogStream:
                     await self._flush()
                 if self._call is not None:
                     await self._call.done_writing()
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, OSError, TimeoutError) as error:
-            log.info("access log %s: the last entries are lost: %s", self.name, _why(error))
-        await self._disconnect()
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    return str(error) or type(error).__name__
+        except (RpcError, OSError) as error:
+            log.info("access log %s: the last entries are lost: %s", self.name, error)
+        self._disconnect()
