@@ -29,6 +29,7 @@ from cluster.embedded.kube import (
 from cluster.embedded.kubelet.context import Host, PodContext, is_injected
 from cluster.embedded.kubelet.plan import records_of
 from cluster.embedded.kubelet.runtime import Runtime
+from cluster.embedded.kubelet.unsupported import ignored
 from cluster.embedded.kubelet.volumes import Volumes
 from cluster.embedded.kubelet.worker import Worker
 from cluster.embedded.ports import Listening, assign
@@ -86,6 +87,8 @@ class Kubelet:
         context = PodContext(self._host, pod, pair, records_of(pod), volumes, time.time())
         if self._single:
             context.ports = assign(pod, injected=is_injected(pod))
+        if refused := ignored(pod):
+            context.event("Warning", "Unsupported", f"ignored by the embedded cluster: {', '.join(refused)}")
         worker = Worker(context)
         worker.task.add_done_callback(lambda _: self._forget(uid, context))
         if pod["metadata"].get("deletionTimestamp"):

@@ -15,15 +15,17 @@ from cluster.embedded.kubelet.runtime import StartError
 
 async def start(context: PodContext, record: Record) -> None:
     """Start a container, or note why it cannot be."""
-    if record.last is not None:
-        record.restarts += 1
     if not _image_ok(context, record):
         return
+    before = record.restarts
+    if record.last is not None:
+        record.restarts += 1
     try:
         root = context.volumes.make_root(record.spec)
         place = context.place(record, root)
         env = await environment(context.pod, record.spec, place, context.services(), context.host.lookup)
     except (ConfigError, MountError) as error:
+        record.restarts = before
         _blocked(context, record, "CreateContainerConfigError", str(error))
         return
     context.event("Normal", "Created", f"Created container: {record.name}", record)
@@ -38,6 +40,7 @@ async def start(context: PodContext, record: Record) -> None:
         return
     record.state = Running(begun)
     context.processes[record.name] = process
+    context.launched[record.name] = (env, cwd)
     context.event("Normal", "Started", f"Started container {record.name}", record)
     watch.begin(context, record, process, env, cwd)
 
@@ -55,7 +58,7 @@ def _image_ok(context: PodContext, record: Record) -> bool:
 
 def _blocked(context: PodContext, record: Record, reason: str, message: str) -> None:
     context.event("Warning", "Failed", f"Error: {message if reason != 'ErrImagePull' else reason}", record)
-    plan.note_waiting(record, Waiting(reason, message), blocked=True)
+    plan.note_blocked(record, Waiting(reason, message), time.time())
 
 
 def _working_directory(record: Record, root: Path) -> Path:

@@ -18,7 +18,7 @@ from cluster.embedded.kubelet.environment import Lookup, Place
 from cluster.embedded.kubelet.plan import Record, Waiting
 from cluster.embedded.kubelet.runtime import Process, Runtime
 from cluster.embedded.kubelet.volumes import Volumes
-from cluster.embedded.ports import Listening, PodPorts, by_name
+from cluster.embedded.ports import SIDECAR_PORTS, Listening, PodPorts, by_name
 from cluster.embedded.slots import Pair
 from cluster.embedded.zygote import CONTAINER_MARK
 
@@ -29,6 +29,14 @@ SIDECAR = "istio-proxy"
 def is_injected(pod: Object) -> bool:
     """Whether a pod has a sidecar that owns its address."""
     return SIDECAR_STATUS in (pod["metadata"].get("annotations") or {})
+
+
+def port_number(container: Object, asked: int | str) -> int:
+    """A container's port by its name; a number stands for itself. ValueError for a name it does not have."""
+    for port in container.get("ports") or []:
+        if port.get("name") == asked:
+            return int(port["containerPort"])
+    return int(asked)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class PodContext:
     accepted: float
     ports: PodPorts = field(default_factory=PodPorts)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    launched: dict[str, tuple[dict[str, str], Path]] = field(default_factory=dict)  # environment, directory
     processes: dict[str, Process] = field(default_factory=dict)
     watchers: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     enders: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -136,6 +145,19 @@ class PodContext:
         return Place(
             self.pair.pod, host.address, inside, bind, host.api_host, host.api_port, str(root), base
         )  # fmt: skip
+
+    def place_of_port(self, record: Record, asked: int | str) -> tuple[str, int]:
+        """Where one of a container's ports, given by number or name, is found.
+
+        What the sidecar serves is at the pod's address, the app's own ports are inside.
+        """
+        port = port_number(record.spec, asked)
+        everyone = [*(self.pod["spec"].get("initContainers") or []), *self.pod["spec"]["containers"]]
+        sidecar: Object = next((c for c in everyone if c["name"] == SIDECAR), {})
+        served = SIDECAR_PORTS | {p["containerPort"] for p in sidecar.get("ports") or []}
+        outside = not self.injected() or record.name == SIDECAR or port in served
+        real = self.ports.bound_by(sidecar=outside)
+        return self.pair.pod if outside else self.pair.inside, real.get(port, port)
 
     def services(self) -> Iterable[Object]:
         """Services of the pod's namespace, as this pod must address them."""

@@ -63,6 +63,7 @@ class Record:
     ready: bool = False
     crashes: int = 0  # in a row, for the back-off
     blocked: bool = False  # by an image or a configuration: waits for a change, not for a time
+    blocked_since: float = 0.0
 
 
 @dataclass
@@ -177,7 +178,8 @@ def note_end(record: Record, ended: Ended) -> None:
     record.started = record.ready = False
 
 
-def note_waiting(record: Record, waiting: Waiting, *, blocked: bool) -> None:
-    """The container cannot run for now."""
+def note_blocked(record: Record, waiting: Waiting, now: float) -> None:
+    """The container cannot run until something changes."""
     record.state = waiting
-    record.blocked = blocked
+    record.blocked = True
+    record.blocked_since = now

@@ -33,11 +33,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Target:
-    """What a probe is sent to: the container's address, its ports by name, and how to run a command in it."""
+    """What a probe is sent to: the container's address and port, and how to run a command in it."""
 
     address: str
-    ports: dict[str, int]
-    real: dict[int, int]
+    port: int
     runtime: Runtime
     env: dict[str, str]
     cwd: Path
@@ -120,15 +119,10 @@ class Prober:
             False, "grpc probes are not supported by the embedded cluster: use httpGet, tcpSocket or exec"
         )
 
-    def _port(self, value: int | str) -> int:
-        named = self._target.ports
-        number = int(named[value] if isinstance(value, str) and value in named else value)
-        return self._target.real.get(number, number)
-
     async def _http(self, action: Object) -> Verdict:
         scheme = (action.get("scheme") or "HTTP").lower()
         host = action.get("host") or self._target.address
-        url = f"{scheme}://{host}:{self._port(action['port'])}{action.get('path') or '/'}"
+        url = f"{scheme}://{host}:{self._target.port}{action.get('path') or '/'}"
         headers = {"User-Agent": "kube-probe/1.34", "Connection": "close"}
         headers |= {header["name"]: header["value"] for header in action.get("httpHeaders") or []}
         context: ssl.SSLContext | bool = _trust_all() if scheme == "https" else True
@@ -138,7 +132,7 @@ class Prober:
 
     async def _tcp(self, action: Object) -> Verdict:
         host = action.get("host") or self._target.address
-        _, writer = await asyncio.open_connection(host, self._port(action["port"]))
+        _, writer = await asyncio.open_connection(host, self._target.port)
         writer.close()
         return Verdict(True)
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import signal
 
-import aiohttp
-
+from cluster.embedded.kubelet import hooks
 from cluster.embedded.kubelet.context import PodContext
-from cluster.embedded.kubelet.environment import environment
 from cluster.embedded.kubelet.plan import Record, Running
-from cluster.embedded.kubelet.runtime import StartError
 
 AT_LEAST = 2.0
 """Seconds a sidecar gets even if the main containers used up all the grace there was (as in Kubernetes)."""
@@ -55,23 +52,7 @@ async def stop_container(context: PodContext, record: Record, grace: float, *, q
 
 async def _pre_stop(context: PodContext, record: Record) -> None:
     """The container's preStop hook; a failing hook is an event and does not stop the stop."""
-    hook = (record.spec.get("lifecycle") or {}).get("preStop") or {}
     try:
-        if action := hook.get("exec"):
-            await _run(context, record, action["command"])
-        elif action := hook.get("sleep"):
-            await asyncio.sleep(action["seconds"])
-        elif action := hook.get("httpGet"):
-            host = action.get("host") or context.pair.pod
-            url = f"http://{host}:{action['port']}{action.get('path') or '/'}"
-            async with context.host.session.get(url) as response:
-                await response.read()
-    except (StartError, OSError, aiohttp.ClientError) as error:
+        await hooks.run(context, record, "preStop")
+    except hooks.HookError as error:
         context.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {error}", record)
-
-
-async def _run(context: PodContext, record: Record, argv: list[str]) -> None:
-    root = context.volumes.root_of(record.name)
-    place = context.place(record, root)
-    env = await environment(context.pod, record.spec, place, context.services(), context.host.lookup)
-    await context.host.runtime.execute(argv, env, root)

@@ -8,12 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.embedded.kube import Object
-from cluster.embedded.kubelet import plan, probes, stop
-from cluster.embedded.kubelet.context import SIDECAR, PodContext
+from cluster.embedded.kubelet import hooks, plan, probes, stop
+from cluster.embedded.kubelet.context import PodContext
 from cluster.embedded.kubelet.plan import Ended, Record, Running
 from cluster.embedded.kubelet.runtime import Process
-from cluster.embedded.ports import SIDECAR_PORTS
 
 
 def begin(context: PodContext, record: Record, process: Process, env: dict[str, str], cwd: Path) -> None:
@@ -35,6 +33,12 @@ class _Probes:
     async def run(self) -> None:
         """Startup probe first; once that has passed, readiness and liveness side by side."""
         record = self.record
+        try:
+            await hooks.run(self.context, record, "postStart")
+        except hooks.HookError as error:
+            self.context.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {error}", record)
+            self._end()
+            return
         if record.spec.get("startupProbe"):
             await self._startup()
         record.started = True
@@ -63,10 +67,10 @@ class _Probes:
 
     def _prober(self, name: str) -> probes.Prober:
         probe = self.record.spec[f"{name.lower()}Probe"]
-        ports = {p["name"]: p["containerPort"] for p in self.record.spec.get("ports") or [] if p.get("name")}
-        address, real = probe_place(self.context, self.record, probe, ports)
+        asked = (probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port", 0)
+        address, real = self.context.place_of_port(self.record, asked)
         host = self.context.host
-        target = probes.Target(address, ports, real, host.runtime, self.env, self.cwd)
+        target = probes.Target(address, real, host.runtime, self.env, self.cwd)
         return probes.Prober(name, probe, target, host.session)
 
     def _unhealthy(self, message: str) -> None:
@@ -82,32 +86,19 @@ class _Probes:
             self._restart("liveness")
 
     def _restart(self, which: str) -> None:
-        """End the container, in a task of its own: its end cancels this one."""
+        """The container is to be started anew."""
         context, record = self.context, self.record
         if context.stopping:
             return
         message = f"Container {record.name} failed {which} probe, will be restarted"
         context.event("Normal", "Killing", message, record)
+        self._end()
+
+    def _end(self) -> None:
+        """End the container, in a task of its own, since the container's end cancels this one."""
+        context, record = self.context, self.record
         ending = stop.stop_container(context, record, context.grace, quietly=True)
-        context.enders[f"{record.name} {which}"] = asyncio.create_task(ending)
-
-
-def probe_place(
-    context: PodContext, record: Record, probe: Object, names: dict[str, int]
-) -> tuple[str, dict[int, int]]:
-    """The address a probe goes to, and the real ports there.
-
-    What the sidecar serves is at the pod's address, the app's own ports are inside.
-    """
-    action = probe.get("httpGet") or probe.get("tcpSocket") or {}
-    port = action.get("port")
-    number = names.get(port, port) if isinstance(port, str) else port
-    everyone = [*(context.pod["spec"].get("initContainers") or []), *context.pod["spec"]["containers"]]
-    sidecar: Object = next((c for c in everyone if c["name"] == SIDECAR), {})
-    served = SIDECAR_PORTS | {p["containerPort"] for p in sidecar.get("ports") or []}
-    outside = not context.injected() or record.name == SIDECAR or number in served
-    address = context.pair.pod if outside else context.pair.inside
-    return address, context.ports.bound_by(sidecar=outside)
+        context.enders[f"{record.name} by its kubelet"] = asyncio.create_task(ending)
 
 
 async def _await_end(

@@ -102,7 +102,7 @@ class Worker:
                 steps = plan.next_steps(context.policy, context.records, time.time())
                 await self._carry_out(steps)
                 again = steps.again
-            again = min(again or float("inf"), self._mount_due)
+            again = min(again or float("inf"), self._mount_due, self._pull_again() or float("inf"))
         elif await self._end():
             return True
         if not self._wake.is_set():
@@ -130,6 +130,27 @@ class Worker:
             self.context.event("Warning", "FailedMount", str(error))
             self._mount_due = time.time() + MOUNT_RETRY
         return self._mounted
+
+    def _pull_again(self) -> float | None:
+        """An image that cannot be pulled now could not be pulled later either: only the words change with
+        time.
+        """
+        due: list[float] = []
+        for record in self.context.records.values():
+            if (
+                record.blocked
+                and isinstance(record.state, plan.Waiting)
+                and record.state.reason == "ErrImagePull"
+            ):
+                when = record.blocked_since + plan.FIRST_BACK_OFF
+                if when <= time.time():
+                    image = record.spec.get("image", "")
+                    self.context.event("Normal", "BackOff", f'Back-off pulling image "{image}"', record)
+                    message = f'Back-off pulling image "{image}": ErrImagePull: {record.state.message}'
+                    record.state = plan.Waiting("ImagePullBackOff", message)
+                else:
+                    due.append(when)
+        return min(due, default=None)
 
     async def _carry_out(self, steps: plan.Plan) -> None:
         context = self.context

@@ -154,12 +154,12 @@ def test_a_missing_volume_source_keeps_the_container_from_being_created(lab: Lab
 
 
 def test_another_image_cannot_be_pulled(lab: Lab) -> None:
-    lab.apply(lab.pod("foreign", image="docker.io/library/nginx:1.27"))
+    lab.apply(lab.pod("foreign", image="docker.io/library/nginx:1.27", command=SERVER))
     lab.until(lambda: waiting(lab, "foreign") in ("ErrImagePull", "ImagePullBackOff"))
     assert "kind" in state(lab, "foreign")["waiting"]["message"]
     assert lab.get("pod", "foreign")["status"]["phase"] == "Pending"
     lab.kubectl("set", "image", "pod/foreign", f"main={IMAGE}")
-    lab.until(lambda: waiting(lab, "foreign") not in ("ErrImagePull", "ImagePullBackOff"))
+    lab.until(lambda: waiting(lab, "foreign") == "CrashLoopBackOff" or "running" in state(lab, "foreign"))
     lab.kubectl("delete", "pod", "foreign")
 
 
@@ -312,3 +312,21 @@ def test_an_injected_pod_has_an_inside_address(lab: Lab) -> None:
     address = lab.get("pod", "both")["status"]["podIP"]
     bind, app = lab.until(lambda: lab.run("logs", "both", "-c", "istio-proxy").stdout.split())
     assert bind == address != app
+
+
+def test_post_start_runs_beside_the_container_and_may_end_it(lab: Lab) -> None:
+    touch = {"postStart": {"exec": {"command": ["touch", "greeting"]}}}
+    wait = "import pathlib, time\nwhile not pathlib.Path('greeting').exists(): time.sleep(0.01)\n"
+    lab.apply(
+        lab.pod("good", command=["python", "-c", wait], lifecycle=touch, restartPolicy="Never"),
+        lab.pod("bad", command=SERVER, lifecycle={"postStart": {"exec": {"command": ["false"]}}}),
+    )
+    lab.until(lambda: lab.get("pod", "good").get("status", {}).get("phase") == "Succeeded")
+    lab.until(lambda: "FailedPostStartHook" in lab.reasons("bad"))
+
+
+def test_what_has_no_effect_is_said(lab: Lab) -> None:
+    lab.apply(
+        lab.pod("p", command=SERVER, hostNetwork=True, ports=[{"containerPort": 8080, "hostPort": 8080}])
+    )
+    lab.until(lambda: "Unsupported" in lab.reasons("p"))
