@@ -26,6 +26,7 @@ from mesh.proxy.hello import ClientHello, NeedMore, read_hello
 from mesh.proxy.identity import SecretMissing
 from mesh.proxy.tcp import ClientConnection
 from mesh.proxy.tls import DownstreamTls
+from mesh.proxy.tls_stream import TlsStream
 
 if TYPE_CHECKING:
     from mesh.proxy.hcm import HttpChain, HttpSpec
@@ -38,7 +39,6 @@ PEEK = 16 * 1024
 """Bytes of a TLS ClientHello at most: one record."""
 INSPECT_SECONDS = 15.0
 """Time a client has for its first bytes (Envoy's `listener_filters_timeout`)."""
-HANDSHAKE_SECONDS = 15.0
 PEEK_AGAIN = 0.005
 """Seconds between looks at a ClientHello that comes in pieces."""
 
@@ -295,10 +295,10 @@ class Listener:
             factory = partial(ClientConnection, chain.tcp, tls, server_name)
         if tls is None:
             await self._loop.connect_accepted_socket(factory, connection)
-        else:
-            await self._loop.connect_accepted_socket(
-                factory, connection, ssl=tls.context(), ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            return
+        stream = TlsStream(factory(), tls.context(), server=True)
+        await self._loop.connect_accepted_socket(lambda: stream, connection)
+        await stream.established
 
 
 async def peek(connection: socket.socket, beyond: int) -> bytes:

@@ -19,6 +19,7 @@ from mesh.proxy import router
 from mesh.proxy.identity import SecretMissing
 from mesh.proxy.reply import Flag
 from mesh.proxy.tls import peer_of
+from mesh.proxy.tls_stream import open_connection
 from mesh.proxy.wire import Headers
 
 if TYPE_CHECKING:
@@ -118,17 +119,11 @@ class Pool:
 
     async def _open(self) -> None:
         """Connect, with mutual TLS where the endpoint speaks it; check whom we have reached."""
-        loop = asyncio.get_running_loop()
         endpoint, cluster = self.endpoint, self.cluster
+        protocol = UpstreamConnection(self)
         try:
             async with asyncio.timeout(cluster.connect_timeout):
-                tls = endpoint.tls
-                _, protocol = await loop.create_connection(
-                    lambda: UpstreamConnection(self),
-                    *endpoint.address,
-                    ssl=None if tls is None else tls.context(),
-                    server_hostname=None if tls is None else tls.sni or endpoint.address[0],
-                )
+                await open_connection(protocol, endpoint.address, endpoint.tls)
         except (OSError, TimeoutError, SecretMissing) as error:
             self._failed(_why(error))
             return

@@ -17,6 +17,7 @@ from mesh.proxy.exchange import Exchange
 from mesh.proxy.identity import SecretMissing
 from mesh.proxy.reply import Flag
 from mesh.proxy.tls import own_uri, peer_of
+from mesh.proxy.tls_stream import open_connection
 
 if TYPE_CHECKING:
     from mesh.proxy.cluster import Cluster, Endpoint
@@ -240,15 +241,10 @@ class ClientConnection(_Side):
             self.transport.abort()
             return
         tls = endpoint.tls
-        loop = asyncio.get_running_loop()
+        upstream = _Upstream()
         try:
             async with asyncio.timeout(cluster.connect_timeout):
-                _, upstream = await loop.create_connection(
-                    _Upstream,
-                    *endpoint.address,
-                    ssl=None if tls is None else tls.context(),
-                    server_hostname=None if tls is None else tls.sni or endpoint.address[0],
-                )
+                await open_connection(upstream, endpoint.address, tls)
         except (OSError, TimeoutError, SecretMissing) as error:
             self.flags = Flag.CONNECT_FAILURE
             log.info("%s: %s:%d: %s", self.chain.spec.name, *endpoint.address, error)
