@@ -79,7 +79,7 @@ def _mount_token(spec: Object) -> None:
     if not bare:
         return
     volumes = spec.setdefault("volumes", [])
-    name = next((v["name"] for v in volumes if v["name"].startswith("kube-api-access-")), "")
+    name = next((v["name"] for v in volumes if v.get("name", "").startswith("kube-api-access-")), "")
     if not name:
         name = "kube-api-access-" + random_suffix()
         volumes.append({"name": name, "projected": _token_sources()})

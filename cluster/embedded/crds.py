@@ -5,10 +5,7 @@ Established itself, and the registry gets a `Kind` for each served version. (Kub
 "CustomResourceDefinitions".)
 """
 
-from collections.abc import Iterator
-from typing import Any
-
-from cluster.embedded import structural
+from cluster.embedded import schemas
 from cluster.embedded.call import now
 from cluster.embedded.kinds import Kind, Registry
 from cluster.embedded.status import Cause, Object, not_supported, required, wrong
@@ -87,48 +84,14 @@ def _check_version(version: Object, at: str) -> list[Cause]:
     path = f"{at}.schema.openAPIV3Schema"
     if schema.get("type") != "object":
         return [wrong(f"{path}.type", schema.get("type", ""), "must be object at the root")]
-    return _check_schema(schema, path)
-
-
-def _check_schema(schema: Any, path: str) -> list[Cause]:
-    """Structural schemas: every node has a type, and lists that are maps name their keys."""
-    if not isinstance(schema, dict):
-        return [wrong(path, str(schema), "must be a schema")]
-    found: list[Cause] = []
-    free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
-    if not schema.get("type") and not free:
-        found.append(required(f"{path}.type", "must not be empty for specified object fields"))
-    if schema.get("x-kubernetes-list-type") == "map" and not schema.get("x-kubernetes-list-map-keys"):
-        found.append(required(f"{path}.x-kubernetes-list-map-keys", "must be set for a list of type map"))
-    if schema.get("type") == "array" and "items" not in schema:
-        found.append(required(f"{path}.items", "must be specified"))
-    for name, child in (schema.get("properties") or {}).items():
-        found += _check_schema(child, f"{path}.properties[{name}]")
-    for word in ("items", "additionalProperties"):
-        if isinstance(schema.get(word), dict):
-            found += _check_schema(schema[word], f"{path}.{word}")
-    if "default" in schema:
-        found += structural.causes(schema, schema["default"], f"{path}.default")
-    return found
-
-
-def unevaluated(schema: Any, path: str) -> Iterator[str]:
-    """Where a schema has CEL rules, which this server does not evaluate."""
-    if not isinstance(schema, dict):
-        return
-    if schema.get("x-kubernetes-validations"):
-        yield path
-    for name, child in (schema.get("properties") or {}).items():
-        yield from unevaluated(child, f"{path}.{name}" if path else name)
-    for word in ("items", "additionalProperties"):
-        yield from unevaluated(schema.get(word), f"{path}[*]")
+    return schemas.check(schema, path)
 
 
 def warnings(definition: Object) -> list[str]:
     """What to tell whoever stores a definition."""
     found = []
     for version in definition["spec"]["versions"]:
-        places = list(unevaluated((version.get("schema") or {}).get("openAPIV3Schema"), ""))
+        places = list(schemas.unevaluated((version.get("schema") or {}).get("openAPIV3Schema"), ""))
         if places:
             where = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
             found.append(

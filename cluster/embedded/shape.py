@@ -34,6 +34,8 @@ def conform(
     return found
 
 
+_ZERO: dict[str, type] = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list}
+"""What Go makes of a null in a list."""
 _PLAIN: dict[str, type] = {"string": str, "object": dict, "array": list, "boolean": bool}
 
 
@@ -67,6 +69,8 @@ def _walk(schema: Object, value: Any, path: str, trusted: Any, found: Findings) 
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         items, before = schema["items"], trusted if isinstance(trusted, list) else []
         for index, item in enumerate(value):
+            if item is None and found.nulls:
+                value[index] = item = _ZERO.get(resolve(items).get("type", ""), dict)()
             _walk(items, item, f"{path}[{index}]", before[index] if index < len(before) else None, found)
 
 

@@ -30,10 +30,12 @@ def has_status(kind: Kind) -> bool:
 
 
 def prepare_create(kind: Kind, object: Object, namespace: str) -> None:
-    """Complete the metadata of a new object in place; its status is the server's business."""
+    """Complete the metadata of a new object in place; its status is the server's business. Raises BadRequest."""
     metadata = object["metadata"]
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = str(metadata["generateName"])[:58] + random_suffix()
+    if not metadata.get("name"):
+        raise bad_request("resource name may not be empty: set metadata.name or metadata.generateName")
     if metadata.get("resourceVersion"):
         raise bad_request("resourceVersion should not be set on objects to be created")
     if kind.namespaced:

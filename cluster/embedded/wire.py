@@ -222,7 +222,7 @@ def decode(data: bytes) -> Object:
         raise ApiError(
             415, "UnsupportedMediaType", f"{kind} is not read from protobuf: send JSON instead"
         ) from error
-    except (ValueError, IndexError, AttributeError) as error:
+    except (ValueError, IndexError, AttributeError, TypeError) as error:
         raise bad_request(f"the body is no Kubernetes protobuf: {error}") from error
     return {"apiVersion": head.get(1, ""), "kind": kind} | object
 

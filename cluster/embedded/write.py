@@ -18,7 +18,7 @@ from cluster.embedded.apply import Manager
 from cluster.embedded.call import Call, now
 from cluster.embedded.kinds import Kind
 from cluster.embedded.models import resolve
-from cluster.embedded.status import ApiError, Object, bad_request, conflict
+from cluster.embedded.status import ApiError, Object, conflict
 from cluster.embedded.store import Entry, Store, same
 
 ATTEMPTS = 8
@@ -44,8 +44,6 @@ class Writer:
         self._complete(kind, object)
         object = await self._admission.mutate(call, "CREATE", object, None)
         self._complete(kind, object)
-        if not object["metadata"].get("name"):
-            raise bad_request("resource name may not be empty: set metadata.name or metadata.generateName")
         if kind.resource == "services":
             self._allocator.assign(object, None)
         rules.check(kind, object, None)
