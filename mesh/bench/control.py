@@ -14,6 +14,7 @@ import asyncio
 import json
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -162,6 +163,22 @@ async def _rounds(
 def _peak_memory() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+def apart(services: int, proxies: int) -> dict[str, Any]:
+    """The figures, measured in a process of its own, so that the memory is the control plane's alone."""
+    command = [
+        sys.executable,
+        "-m",
+        "mesh.bench.control",
+        "--services",
+        str(services),
+        "--proxies",
+        str(proxies),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`mesh bench`: our sidecar beside the real Envoy, in turn, on one machine, with the same routes and rules."""
+"""`mesh bench`: our sidecar beside the real Envoy, in turn, with the same routes and rules; and the control plane."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 import sys
 from typing import Any
 
+from mesh.bench import control
 from mesh.bench.compare import PROXIES, BenchError, run
 from mesh.bench.resources import CASES
 from mesh.cli.output import CliError, print_json, print_table
@@ -18,6 +19,9 @@ def add_to(commands: Any, machine: argparse.ArgumentParser) -> None:
     bench.add_argument("--case", action="append", choices=CASES, help="one case only (may be repeated)")
     bench.add_argument("--seconds", type=float, default=3.0, help="of each part (default: %(default)s)")
     bench.add_argument("--pairs", type=int, default=3, help="runs of each proxy (default: %(default)s)")
+    bench.add_argument(
+        "--proxies", type=int, default=1000, help="simulated proxies of the control plane; 0: leave it out"
+    )
     bench.set_defaults(run=run_bench)
 
 
@@ -27,6 +31,8 @@ def run_bench(args: argparse.Namespace) -> None:
         result = run(args.case or CASES, args.seconds, args.pairs, lambda line: print(line, file=sys.stderr))
     except BenchError as error:
         raise CliError(str(error)) from error
+    if args.proxies:
+        result["control"] = control.apart(services=1000, proxies=args.proxies)
     if args.json:
         print_json(result)
         return
@@ -34,6 +40,9 @@ def run_bench(args: argparse.Namespace) -> None:
         ("CASE", "PROXY", "REQUESTS/S", "CPU µs/REQUEST", "P50 ms", "P99 ms", "OURS/ENVOY"),
         (row for case in result["ratios"] for row in _rows(case, result)),
     )
+    if args.proxies:
+        print()
+        print_table(("CONTROL PLANE", ""), ([name, str(value)] for name, value in result["control"].items()))
 
 
 def _rows(case: str, result: dict[str, Any]) -> list[list[str]]:
