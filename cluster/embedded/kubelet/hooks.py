@@ -29,7 +29,7 @@ async def run(context: PodContext, record: Record, which: str) -> None:
             await asyncio.sleep(action["seconds"])
         elif action := hook.get("httpGet"):
             await _get(context, record, action)
-    except (StartError, OSError, aiohttp.ClientError) as error:
+    except (StartError, ValueError, OSError, aiohttp.ClientError) as error:
         raise HookError(str(error)) from error
 
 

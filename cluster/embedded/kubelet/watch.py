@@ -68,7 +68,11 @@ class _Probes:
     def _prober(self, name: str) -> probes.Prober:
         probe = self.record.spec[f"{name.lower()}Probe"]
         asked = (probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port", 0)
-        address, real = self.context.place_of_port(self.record, asked)
+        try:
+            address, real = self.context.place_of_port(self.record, asked)
+        except ValueError:
+            self._unhealthy(f"{name} probe errored: couldn't find port: {asked!r}")
+            address, real = self.context.pair.pod, 0  # where nobody answers
         host = self.context.host
         target = probes.Target(address, real, host.runtime, self.env, self.cwd)
         return probes.Prober(name, probe, target, host.session)
