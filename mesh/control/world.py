@@ -191,6 +191,8 @@ class Proxy:
     app_address: str = "127.0.0.1"
     #: What the node says of its place; what the control plane knows of the pod goes before it.
     locality: Locality = NOWHERE
+    #: False: the app has the pod's ports for itself and nothing stands before it (metadata INBOUND_CAPTURE NONE).
+    inbound_capture: bool = True
 
     @classmethod
     def from_node(cls, node: Any) -> Proxy:
@@ -218,6 +220,7 @@ class Proxy:
             else "NONE",
             app_address=str(metadata.get("APP_ADDRESS") or "127.0.0.1"),
             locality=(node.locality.region, node.locality.zone, node.locality.sub_zone),
+            inbound_capture=metadata.get("INBOUND_CAPTURE") != "NONE",
         )
 
 

@@ -47,7 +47,8 @@ class Admin:
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
-        self._prober = Prober(proxy.bootstrap.probers, proxy.bootstrap.app_address)
+        bootstrap = proxy.bootstrap
+        self._prober = Prober(bootstrap.probers, bootstrap.probed_address, bootstrap.probe_source)
         self._servers: list[asyncio.AbstractServer] = []
 
     async def start(self) -> None:

@@ -39,6 +39,8 @@ class Bootstrap:
         "node_cluster",
         "node_id",
         "node_type",
+        "probe_source",
+        "probed_address",
         "probers",
         "root_certificate",
         "status_port",
@@ -57,6 +59,11 @@ class Bootstrap:
         self.app_address = environ.get("LAB_APP_ADDRESS", "127.0.0.1")
         self.bind_address = environ.get("LAB_BIND_ADDRESS", "0.0.0.0")
         self.metadata = _metadata(environ, name, namespace, address, self.app_address)
+        captured = self.metadata["INTERCEPTION_MODE"] == "REDIRECT"
+        self.probed_address = address if captured else self.app_address
+        self.probe_source = ("127.0.0.6", 0) if captured else None
+        """Where the app is asked for its health, and from where: behind iptables as requests are (127.0.0.6 is
+        not caught)."""
         self.node_id = f"{self.node_type}~{address}~{name}.{namespace}~{namespace}.svc.cluster.local"
         labels = self.metadata["LABELS"]
         self.node_cluster = f"{labels.get('app') or self.metadata['WORKLOAD_NAME']}.{namespace}"

@@ -60,6 +60,7 @@ class ClusterSpec:
 
     __slots__ = (
         "breaker",
+        "by_authority",
         "connect_timeout",
         "endpoints",
         "http2",
@@ -72,6 +73,7 @@ class ClusterSpec:
         "policy",
         "service",
         "service_name",
+        "source",
         "tls",
         "tls_matches",
         "version",
@@ -95,6 +97,8 @@ class ClusterSpec:
         panic_threshold: float = 50.0,
         outliers: OutlierSpec | None = None,
         service: tuple[str, str, str] = ("", "", ""),
+        by_authority: bool = False,
+        source: tuple[str, int] | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
@@ -112,6 +116,10 @@ class ClusterSpec:
         self.outliers = outliers
         self.service = service
         """(host, name, namespace) of the Kubernetes service, for metric labels."""
+        self.by_authority = by_authority
+        """ORIGINAL_DST: the destination stands in the request's authority, not in the connection."""
+        self.source = source
+        """Own address for connections to the endpoints (`upstream_bind_config`); None: the system's choice."""
         self.version = ""
 
     def transport(self, endpoint: EndpointSpec) -> UpstreamTls | None:
@@ -246,10 +254,13 @@ class Cluster:
                 self._balancer = POLICIES[self.spec.policy](usable)
                 return
 
-    def pick(self, exchange: Exchange | None = None) -> Endpoint | None:
-        """The endpoint for a request; on a retry another than before, if the policy says so."""
+    def pick(self, exchange: Exchange | None = None, meant: tuple[str, int] | None = None) -> Endpoint | None:
+        """The endpoint for a request; on a retry another than before, if the policy says so.
+
+        `meant` is where a connection without requests was going.
+        """
         if self._balancer is None:
-            return self._asked_for(exchange) if self.spec.kind == "ORIGINAL_DST" else None
+            return self._asked_for(exchange, meant) if self.spec.kind == "ORIGINAL_DST" else None
         endpoint = self._balancer()
         if exchange is not None and exchange.tried:
             policy = getattr(exchange.route and exchange.route.action, "retry", None)
@@ -259,14 +270,13 @@ class Cluster:
                 endpoint = self._balancer()
         return endpoint
 
-    def _asked_for(self, exchange: Exchange | None) -> Endpoint | None:
-        """ORIGINAL_DST: the address that the request itself names as IP:PORT, else none."""
-        host, _, port = (
-            (exchange.authority if exchange is not None else b"").decode("latin-1").rpartition(":")
-        )
-        try:
-            address = (str(ip_address(host.strip("[]"))), int(port))
-        except ValueError:
+    def _asked_for(self, exchange: Exchange | None, meant: tuple[str, int] | None) -> Endpoint | None:
+        """ORIGINAL_DST: where the connection was going, or the address that the request names as IP:PORT."""
+        if self.spec.by_authority:
+            address = _named_address(exchange.authority if exchange is not None else b"")
+        else:
+            address = exchange.conn.local if exchange is not None else meant
+        if address is None:
             return None
         spec = EndpointSpec(address)
         endpoint = self.endpoints.get(spec.key)
@@ -288,6 +298,15 @@ class Cluster:
             endpoint.pool.retire()
         if self.outliers is not None:
             self.outliers.stop()
+
+
+def _named_address(authority: bytes) -> tuple[str, int] | None:
+    """`IP:PORT` as an address; None for anything else."""
+    host, _, port = authority.decode("latin-1").rpartition(":")
+    try:
+        return (str(ip_address(host.strip("[]"))), int(port))
+    except ValueError:
+        return None
 
 
 class WorkloadNames:

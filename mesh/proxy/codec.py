@@ -60,14 +60,21 @@ class ServerConnection(asyncio.Protocol):
         "xfcc",
     )
 
-    def __init__(self, http: HttpChain, tls: DownstreamTls | None = None, server_name: str = "") -> None:
+    def __init__(
+        self,
+        http: HttpChain,
+        tls: DownstreamTls | None = None,
+        server_name: str = "",
+        meant: tuple[str, int] | None = None,
+    ) -> None:
+        """`meant` is where a redirected connection was going."""
         self.http = http
         self.transport = cast(asyncio.Transport, None)
         self.tls = tls is not None
         self._tls = tls
         self.peer: Peer | None = None
         self.remote: tuple[str, int] = ("", 0)
-        self.local: tuple[str, int] = ("", 0)
+        self.local: tuple[str, int] = meant or ("", 0)
         self.own_uri = ""
         self.server_name = server_name.encode()
         self.xfcc: bytes | None = None
@@ -88,7 +95,8 @@ class ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.remote = transport.get_extra_info("peername") or self.remote
-        self.local = transport.get_extra_info("sockname") or self.local
+        if not self.local[1]:
+            self.local = transport.get_extra_info("sockname") or self.local
         self.http.opened(self)
         if self._tls is not None:
             self._check_peer(self._tls)

@@ -24,6 +24,7 @@ from mesh.proxy.codec import ServerConnection
 from mesh.proxy.hcm import DRAINING_IDLE
 from mesh.proxy.hello import ClientHello, NeedMore, read_hello
 from mesh.proxy.identity import SecretMissing
+from mesh.proxy.original import Address, original_destination
 from mesh.proxy.tcp import ClientConnection
 from mesh.proxy.tls import DownstreamTls
 from mesh.proxy.tls_stream import TlsStream
@@ -46,11 +47,12 @@ PEEK_AGAIN = 0.005
 class ChainMatch:
     """Which connections a filter chain takes (Envoy's `FilterChainMatch`). Empty fields take all."""
 
-    __slots__ = ("alpn", "server_names", "transport")
+    __slots__ = ("alpn", "port", "server_names", "transport")
 
     def __init__(
-        self, transport: str = "", alpn: Sequence[str] = (), server_names: Sequence[str] = ()
+        self, transport: str = "", alpn: Sequence[str] = (), server_names: Sequence[str] = (), port: int = 0
     ) -> None:
+        self.port = port
         self.transport = transport
         self.alpn = tuple(alpn)
         self.server_names = tuple(name.lower() for name in server_names)
@@ -105,7 +107,20 @@ class ChainSpec:
 class ListenerSpec:
     """One listener as LDS tells it. Immutable."""
 
-    __slots__ = ("address", "chains", "default_chain", "direction", "inspect_tls", "name", "version")
+    __slots__ = (
+        "address",
+        "bound",
+        "chains",
+        "default_chain",
+        "direction",
+        "hands_off",
+        "inspect_seconds",
+        "inspect_tls",
+        "name",
+        "original_destination",
+        "version",
+        "waits_for_hello",
+    )
 
     def __init__(
         self,
@@ -115,14 +130,29 @@ class ListenerSpec:
         *,
         default_chain: ChainSpec | None = None,
         inspect_tls: bool = False,
+        inspect_seconds: float = INSPECT_SECONDS,
+        waits_for_hello: bool = True,
         direction: str = "UNSPECIFIED",
+        bound: bool = True,
+        original_destination: bool = False,
+        hands_off: bool = False,
     ) -> None:
         self.name = name
         self.address = address
         self.chains = tuple(chains)
         self.default_chain = default_chain
         self.inspect_tls = inspect_tls
+        self.inspect_seconds = inspect_seconds
+        self.waits_for_hello = waits_for_hello
+        """False: who says nothing for `inspect_seconds` is served as plaintext (a protocol whose server speaks
+        first), Envoy's `continue_on_listener_filters_timeout`."""
         self.direction = direction
+        self.bound = bound
+        """False: no socket of its own; another listener hands over what was meant for its address."""
+        self.original_destination = original_destination
+        """Connections come redirected: ask the kernel whom the client meant."""
+        self.hands_off = hands_off
+        """Give a connection to the unbound listener of its destination, where there is one."""
         self.version = ""
 
     @property
@@ -144,12 +174,32 @@ class Chain:
 class Listener:
     """A bound socket and the chains behind it."""
 
-    __slots__ = ("_chains", "_default", "_loop", "_socket", "_tasks", "accepted", "rejected", "spec")
+    __slots__ = (
+        "_by_port",
+        "_chains",
+        "_default",
+        "_find",
+        "_loop",
+        "_socket",
+        "_tasks",
+        "accepted",
+        "rejected",
+        "spec",
+    )
 
-    def __init__(self, spec: ListenerSpec, chains: Sequence[Chain], listening: socket.socket) -> None:
+    def __init__(
+        self,
+        spec: ListenerSpec,
+        chains: Sequence[Chain],
+        listening: socket.socket | None,
+        find: Callable[[Address], Listener | None] = lambda _: None,
+    ) -> None:
+        """`find` knows the unbound listener for a destination."""
         self.spec = spec
+        self._find = find
         self._socket: socket.socket | None = listening
         self._chains = [chain for chain in chains if chain.spec is not spec.default_chain]
+        self._by_port = _by_port(self._chains)
         self._default = next((chain for chain in chains if chain.spec is spec.default_chain), None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -166,8 +216,9 @@ class Listener:
         return int(self._socket.getsockname()[1]) if self._socket is not None else 0
 
     def start(self) -> None:
-        """Begin to accept."""
-        assert self._socket is not None
+        """Begin to accept (an unbound listener is given its connections)."""
+        if self._socket is None:
+            return
         self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def hand_over(self) -> socket.socket:
@@ -248,21 +299,38 @@ class Listener:
         try:
             if connection.family in (socket.AF_INET, socket.AF_INET6):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            hello = await self._inspect(connection) if self.spec.inspect_tls else None
-            chain = self._choose(hello)
-            if chain is None:
-                self.rejected += 1
-                connection.close()
-                return
-            await self._start(chain, connection, hello.server_name if hello else "")
+            meant: Address | None = None
+            heir: Listener | None = None
+            if self.spec.original_destination:
+                meant = original_destination(connection)
+                heir = self._find(meant) if self.spec.hands_off else None
+            await (heir or self)._take(connection, meant)
         except (OSError, ssl.SSLError, TimeoutError, EOFError, SecretMissing) as error:
             self.rejected += 1
             log.debug("listener %s: connection refused: %s", self.spec.name, error)
             connection.close()
 
+    async def _take(self, connection: socket.socket, meant: Address | None) -> None:
+        """Find the chain for a connection that was meant for that address (None: for ours)."""
+        hello = await self._hello(connection) if self.spec.inspect_tls else None
+        chain = self._choose(hello, meant[1] if meant else self.spec.address[1])
+        if chain is None:
+            self.rejected += 1
+            connection.close()
+            return
+        await self._start(chain, connection, hello.server_name if hello else "", meant)
+
+    async def _hello(self, connection: socket.socket) -> ClientHello | None:
+        try:
+            return await self._inspect(connection)
+        except TimeoutError:
+            if self.spec.waits_for_hello:
+                raise
+            return None
+
     async def _inspect(self, connection: socket.socket) -> ClientHello | None:
         """Look at the first bytes without taking them: a TLS ClientHello, or None for anything else."""
-        async with asyncio.timeout(INSPECT_SECONDS):
+        async with asyncio.timeout(self.spec.inspect_seconds):
             first = b""
             while len(first) < PEEK:
                 first = await peek(connection, len(first))
@@ -272,9 +340,10 @@ class Listener:
                     continue
             return ClientHello()
 
-    def _choose(self, hello: ClientHello | None) -> Chain | None:
+    def _choose(self, hello: ClientHello | None, port: int) -> Chain | None:
+        """The chains of the destination's port, if it has any, come alone into question, as in Envoy."""
         best: tuple[tuple[int, int, int], Chain] | None = None
-        for chain in self._chains:
+        for chain in self._by_port.get(port) or self._by_port.get(0) or []:
             if not self.spec.inspect_tls:
                 match = chain.spec.match
                 if not match.server_names and not match.alpn and match.transport in ("", "raw_buffer"):
@@ -285,20 +354,30 @@ class Listener:
                 best = (score, chain)
         return best[1] if best is not None else self._default
 
-    async def _start(self, chain: Chain, connection: socket.socket, server_name: str) -> None:
+    async def _start(
+        self, chain: Chain, connection: socket.socket, server_name: str, meant: Address | None
+    ) -> None:
         tls = chain.spec.tls
         factory: Callable[[], asyncio.Protocol]
         if chain.http is not None:
-            factory = partial(ServerConnection, chain.http, tls, server_name)
+            factory = partial(ServerConnection, chain.http, tls, server_name, meant)
         else:
             assert chain.tcp is not None
-            factory = partial(ClientConnection, chain.tcp, tls, server_name)
+            factory = partial(ClientConnection, chain.tcp, tls, server_name, meant)
         if tls is None:
             await self._loop.connect_accepted_socket(factory, connection)
             return
         stream = TlsStream(factory(), tls.context(), server=True)
         await self._loop.connect_accepted_socket(lambda: stream, connection)
         await stream.established
+
+
+def _by_port(chains: Sequence[Chain]) -> dict[int, list[Chain]]:
+    """Chains by the destination port they want; those that want none under 0."""
+    found: dict[int, list[Chain]] = {}
+    for chain in chains:
+        found.setdefault(chain.spec.match.port, []).append(chain)
+    return found
 
 
 async def peek(connection: socket.socket, beyond: int) -> bytes:

@@ -123,7 +123,7 @@ class Pool:
         protocol = UpstreamConnection(self)
         try:
             async with asyncio.timeout(cluster.connect_timeout):
-                await open_connection(protocol, endpoint.address, endpoint.tls)
+                await open_connection(protocol, endpoint.address, endpoint.tls, cluster.spec.source)
         except (OSError, TimeoutError, SecretMissing) as error:
             self._failed(_why(error))
             return

@@ -19,9 +19,13 @@ _READ = 4096
 class Prober:
     """Knows the probes of this pod."""
 
-    def __init__(self, probes: Mapping[str, Any], app_address: str) -> None:
+    def __init__(
+        self, probes: Mapping[str, Any], app_address: str, source: tuple[str, int] | None = None
+    ) -> None:
+        """`source` is the own address to ask from (None: the system's choice)."""
         self._probes = probes
         self._app = app_address
+        self._source = source
 
     async def probe(self, path: str) -> tuple[int, str]:
         """Ask the app. Returns the status for the kubelet and a sentence."""
@@ -40,7 +44,7 @@ class Prober:
             return 503, f"{path}: {error}\n"
 
     async def _tcp(self, port: int) -> tuple[int, str]:
-        _, writer = await asyncio.open_connection(self._app, port)
+        _, writer = await asyncio.open_connection(self._app, port, local_addr=self._source)
         writer.close()
         return 200, "OK\n"
 
@@ -56,7 +60,7 @@ class Prober:
             "",
             "",
         ]
-        reader, writer = await asyncio.open_connection(self._app, port)
+        reader, writer = await asyncio.open_connection(self._app, port, local_addr=self._source)
         try:
             writer.write("\r\n".join(lines).encode())
             status = (await reader.readline()).split()

@@ -54,6 +54,8 @@ class Runtime:
         self._predecessors: dict[tuple[str, int], Listener] = {}
         """Those whose place a listener that still warms will take, by address."""
         self.on_change: list[Callable[[], None]] = []
+        self._unbound_by_address: dict[tuple[str, int], Listener] = {}
+        """Listeners that the kernel's redirection reaches through another's socket."""
         self._cluster_specs: dict[str, ClusterSpec] = {}
         self._http_records = http_records
         self._tcp_records = tcp_records
@@ -176,20 +178,23 @@ class Runtime:
             for name, listener in running.items()
             if name not in specs or listener.spec is not specs[name]
         ]
-        held = {listener.spec.address for listener in leaving}
-        sockets = self._bind([spec for spec in changed if spec.address not in held])
+        held = {listener.spec.address for listener in leaving if listener.spec.bound}
+        places = {(spec.address, spec.bound) for spec in changed}
+        sockets = self._bind([spec for spec in changed if spec.bound and spec.address not in held])
         for listener in leaving:
             name, address = listener.spec.name, listener.spec.address
             self.listeners.pop(name, None)
             self.warming_listeners.pop(name, None)
-            if any(spec.address == address for spec in changed):
-                sockets[address] = listener.hand_over()
+            if (address, listener.spec.bound) in places:
+                if listener.spec.bound:
+                    sockets[address] = listener.hand_over()
                 self._predecessors.setdefault(address, listener)
             else:
                 listener.close()
+                self._unbound_by_address.pop(address, None)
             self.draining.append(listener)
         for spec in changed:
-            self.warming_listeners[spec.name] = self._listener(spec, sockets[spec.address])
+            self.warming_listeners[spec.name] = self._listener(spec, sockets.get(spec.address))
         self._warm_listeners()
         self._changed()
 
@@ -207,13 +212,17 @@ class Runtime:
                 ) from error
         return bound
 
-    def _listener(self, spec: ListenerSpec, listening: socket.socket) -> Listener:
+    def _listener(self, spec: ListenerSpec, listening: socket.socket | None) -> Listener:
         chains = []
         for chain in spec.all_chains:
             http = self._http(chain.http) if chain.http is not None else None
             tcp = self._tcp(chain.tcp) if chain.tcp is not None else None
             chains.append(Chain(chain, http, tcp))
-        return Listener(spec, chains, listening)
+        return Listener(spec, chains, listening if spec.bound else None, self._unbound)
+
+    def _unbound(self, meant: tuple[str, int]) -> Listener | None:
+        """The listener without socket for that destination: for the very address, else for all of that port."""
+        return self._unbound_by_address.get(meant) or self._unbound_by_address.get(("0.0.0.0", meant[1]))
 
     def _http(self, spec: HttpSpec) -> HttpChain:
         routes = spec.routes or self.routes.get(spec.route_name) or RouteTable(spec.route_name, ())
@@ -229,6 +238,8 @@ class Runtime:
             if not self._missing(listener.spec):
                 del self.warming_listeners[name]
                 self.listeners[name] = listener
+                if not listener.spec.bound:
+                    self._unbound_by_address[listener.spec.address] = listener
                 if predecessor := self._predecessors.pop(listener.spec.address, None):
                     listener.succeed(predecessor)
                 listener.start()

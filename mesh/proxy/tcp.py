@@ -155,14 +155,21 @@ class ClientConnection(_Side):
         "server_name",
     )
 
-    def __init__(self, chain: TcpChain, tls: DownstreamTls | None = None, server_name: str = "") -> None:
+    def __init__(
+        self,
+        chain: TcpChain,
+        tls: DownstreamTls | None = None,
+        server_name: str = "",
+        meant: tuple[str, int] | None = None,
+    ) -> None:
+        """`meant` is where a redirected connection was going."""
         super().__init__()
         self.chain = chain
         self.peer: Peer | None = None
         self.own_uri = ""
         self.server_name = server_name.encode()
         self.remote: tuple[str, int] = ("", 0)
-        self.local: tuple[str, int] = ("", 0)
+        self.local: tuple[str, int] = meant or ("", 0)
         self.began_at = time()
         self.duration = 0.0
         self.bytes_received = 0
@@ -179,7 +186,8 @@ class ClientConnection(_Side):
         self.chain.connections.add(self)
         self.chain.total += 1
         self.remote = transport.get_extra_info("peername") or self.remote
-        self.local = transport.get_extra_info("sockname") or self.local
+        if not self.local[1]:
+            self.local = transport.get_extra_info("sockname") or self.local
         if self._tls is not None:
             self.peer = peer_of(transport)
             self.own_uri = own_uri(transport)
@@ -233,7 +241,7 @@ class ClientConnection(_Side):
     async def _connect(self) -> None:
         name = self.chain.spec.choose()
         cluster = self.chain.clusters.get(name)
-        endpoint = cluster.pick() if cluster is not None else None
+        endpoint = cluster.pick(meant=self.local) if cluster is not None else None
         self.cluster, self.endpoint = cluster, endpoint
         if cluster is None or endpoint is None:
             self.flags = Flag.NO_CLUSTER if cluster is None else Flag.NO_HEALTHY_UPSTREAM
@@ -244,7 +252,7 @@ class ClientConnection(_Side):
         upstream = _Upstream()
         try:
             async with asyncio.timeout(cluster.connect_timeout):
-                await open_connection(upstream, endpoint.address, tls)
+                await open_connection(upstream, endpoint.address, tls, cluster.spec.source)
         except (OSError, TimeoutError, SecretMissing) as error:
             self.flags = Flag.CONNECT_FAILURE
             log.info("%s: %s:%d: %s", self.chain.spec.name, *endpoint.address, error)

@@ -20,16 +20,22 @@ HANDSHAKE_SECONDS = 15.0
 READ_SIZE = 256 * 1024
 
 
-async def open_connection(inner: asyncio.Protocol, address: tuple[str, int], tls: UpstreamTls | None) -> None:
-    """Connect `inner` to an endpoint, with TLS where it speaks that. Raises OSError (`ssl.SSLError` is one),
-    SecretMissing.
+async def open_connection(
+    inner: asyncio.Protocol,
+    address: tuple[str, int],
+    tls: UpstreamTls | None,
+    source: tuple[str, int] | None = None,
+) -> None:
+    """Connect `inner` to an endpoint, with TLS where it speaks that, from `source` (None: the system's choice).
+
+    Raises OSError (`ssl.SSLError` is one), SecretMissing.
     """
     loop = asyncio.get_running_loop()
     if tls is None:
-        await loop.create_connection(lambda: inner, *address)
+        await loop.create_connection(lambda: inner, *address, local_addr=source)
         return
     stream = TlsStream(inner, tls.context(), server=False, server_name=tls.sni or None)
-    await loop.create_connection(lambda: stream, *address)
+    await loop.create_connection(lambda: stream, *address, local_addr=source)
     try:
         await stream.established
     except BaseException:

@@ -41,10 +41,10 @@ class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self._changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, port: int = 0) -> AdsServer:
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> AdsServer:
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.port = self._server.add_insecure_port(f"{host}:{port}")
         await self._server.start()
         return self
 

@@ -180,8 +180,8 @@ def _apply_tls(
         cluster.transport_socket.CopyFrom(tls.origination_socket(settings, host, http2=http2))
 
 
-def inbound(mesh: MeshConfig, app_address: str, port: int, *, http2: bool) -> Any:
-    """The app behind the sidecar, at its inside address."""
+def inbound(mesh: MeshConfig, app_address: str, port: int, *, http2: bool, captured: bool = False) -> Any:
+    """The app behind the sidecar, at its inside address (behind iptables: at the pod's own, see `_not_caught`)."""
     cluster = base(mesh, naming.inbound(port))
     cluster.type = cluster_pb2.Cluster.STATIC
     endpoint = endpoint_components_pb2.LbEndpoint(
@@ -194,6 +194,8 @@ def inbound(mesh: MeshConfig, app_address: str, port: int, *, http2: bool) -> An
         )
     )
     cluster_policy.http_options(cluster, _NO_POLICY, http2)
+    if captured:
+        _not_caught(cluster)
     return cluster
 
 
@@ -218,14 +220,17 @@ def original_destination(cluster: Any, interception: str) -> None:
 
 
 def inbound_passthrough(mesh: MeshConfig) -> Any:
-    """Ports the app does not declare, behind iptables: to the original destination, from an address that iptables
-    knows and does not catch again (127.0.0.6, as in Istio).
-    """
+    """Ports the app does not declare, behind iptables: to the original destination."""
     cluster = base(mesh, naming.INBOUND_PASSTHROUGH)
     cluster.type = cluster_pb2.Cluster.ORIGINAL_DST
     cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
-    cluster.upstream_bind_config.source_address.CopyFrom(pb.address("127.0.0.6", 0).socket_address)
+    _not_caught(cluster)
     return cluster
+
+
+def _not_caught(cluster: Any) -> None:
+    """Connect from an address that iptables knows and does not catch again (127.0.0.6, as in Istio)."""
+    cluster.upstream_bind_config.source_address.CopyFrom(pb.address("127.0.0.6", 0).socket_address)
 
 
 def black_hole(mesh: MeshConfig) -> Any:

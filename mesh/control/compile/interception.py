@@ -28,6 +28,8 @@ from mesh.control.world import Proxy, Service, ServicePort, World
 _EVERYWHERE = "0.0.0.0"
 #: All connections of a route without weights.
 _WHOLE = RouteDestination.model_construct(weight=None)
+#: Seconds after which a client without a word counts as plaintext: with some protocols the server speaks first.
+_SILENCE = 5
 #: Name of the chains for ports the app does not declare.
 _CATCH_ALL = "virtualInbound-catchall"
 
@@ -110,6 +112,8 @@ def inbound(world: World, proxy: Proxy, ports: tuple[InboundPort, ...]) -> Any:
         chain.name = f"{_CATCH_ALL}-{chain.name}"
         chains.append(chain)
     made = listener("virtualInbound", _EVERYWHERE, naming.INBOUND_PORT, chains, base_pb2.INBOUND)
+    made.listener_filters_timeout.CopyFrom(pb.duration(_SILENCE))
+    made.continue_on_listener_filters_timeout = True
     return _with_inspection(made)
 
 

@@ -54,15 +54,21 @@ def compile(world: World, proxy: Proxy) -> Resources:
 def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     workload, mesh = world.workload_of(proxy), world.mesh
     known = (proxy, workload)
-    ports = world.memo.get(
-        ("inbound ports", proxy.id), (*known, world.services), lambda: listeners.inbound_ports(world, proxy)
-    )
+    ports: tuple[listeners.InboundPort, ...] = ()
+    if proxy.inbound_capture:
+        ports = world.memo.get(
+            ("inbound ports", proxy.id),
+            (*known, world.services),
+            lambda: listeners.inbound_ports(world, proxy),
+        )
 
     def own_clusters() -> Named:
-        apps = [clusters.inbound(mesh, proxy.app_address, port.port, http2=port.is_http2) for port in ports]
+        captured = proxy.interception == "REDIRECT"
+        app = proxy.ip if captured else proxy.app_address
+        apps = (clusters.inbound(mesh, app, p.port, http2=p.is_http2, captured=captured) for p in ports)
         common = [clusters.passthrough(mesh, proxy.interception), clusters.black_hole(mesh)]
-        captured = [clusters.inbound_passthrough(mesh)] if proxy.interception == "REDIRECT" else []
-        return _named([*common, *captured, *apps])
+        rest = [clusters.inbound_passthrough(mesh)] if captured else []
+        return _named([*common, *rest, *apps])
 
     def own_listeners() -> Named:
         if proxy.interception == "REDIRECT":

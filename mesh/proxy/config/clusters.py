@@ -61,15 +61,25 @@ def cluster(message: cluster_pb2.Cluster, secrets: Secrets) -> ClusterSpec:
         panic_threshold=panic.value if message.common_lb_config.HasField("healthy_panic_threshold") else 50.0,
         outliers=_outliers(message),
         service=_service(message),
+        by_authority=message.original_dst_lb_config.use_http_header,
+        source=_source(message),
     )
 
 
 def _original_destination(message: cluster_pb2.Cluster) -> str:
-    """ORIGINAL_DST: without interception the address stands in the request's authority."""
+    """ORIGINAL_DST: the connection's destination; without interception the request's authority says it."""
     config = message.original_dst_lb_config
-    if not config.use_http_header or config.http_header_name.lower() not in (":authority", "host"):
-        raise ConfigError("original_dst_lb_config: only use_http_header with :authority is supported")
+    if config.use_http_header and config.http_header_name.lower() not in (":authority", "host"):
+        raise ConfigError("original_dst_lb_config.http_header_name: only :authority is supported")
     return "ROUND_ROBIN"
+
+
+def _source(message: cluster_pb2.Cluster) -> tuple[str, int] | None:
+    """The own address of connections to this cluster, where it says one."""
+    if not message.HasField("upstream_bind_config"):
+        return None
+    source = message.upstream_bind_config.source_address
+    return (source.address, source.port_value)
 
 
 def assignment(message: endpoint_pb2.ClusterLoadAssignment) -> tuple[EndpointSpec, ...]:

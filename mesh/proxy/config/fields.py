@@ -6,6 +6,9 @@ fields that may be set because they change nothing here, each for the reason bes
 
 from __future__ import annotations
 
+# Types that come packed and that nothing else here imports: known to the process only by this.
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as __  # noqa: F401
 from google.protobuf import symbol_database
 from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor import FieldDescriptor
@@ -25,13 +28,15 @@ _A = "envoy.config.rbac.v3."
 
 HONOURED: dict[str, str] = {
     # listeners
-    _L + "Listener": "name address filter_chains default_filter_chain listener_filters traffic_direction",
+    _L + "Listener": "name address filter_chains default_filter_chain listener_filters traffic_direction"
+    " listener_filters_timeout continue_on_listener_filters_timeout use_original_dst bind_to_port",
     _L + "FilterChain": "filter_chain_match filters transport_socket name",
-    _L + "FilterChainMatch": "transport_protocol application_protocols server_names",
+    _L + "FilterChainMatch": "transport_protocol application_protocols server_names destination_port",
     _L + "Filter": "name typed_config",
     _L + "ListenerFilter": "name typed_config",
     "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector": "",
     "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector": "",
+    "envoy.extensions.filters.listener.original_dst.v3.OriginalDst": "",
     _H + "HttpConnectionManager": "stat_prefix rds route_config http_filters access_log use_remote_address"
     " xff_num_trusted_hops generate_request_id preserve_external_request_id normalize_path merge_slashes"
     " path_with_escaped_slashes_action http_protocol_options server_name server_header_transformation"
@@ -129,7 +134,8 @@ HONOURED: dict[str, str] = {
     # clusters and endpoints
     _K + "Cluster": "name type eds_cluster_config connect_timeout lb_policy load_assignment circuit_breakers"
     " transport_socket transport_socket_matches metadata typed_extension_protocol_options common_lb_config"
-    " outlier_detection max_requests_per_connection original_dst_lb_config",
+    " outlier_detection max_requests_per_connection original_dst_lb_config upstream_bind_config",
+    _C + "BindConfig": "source_address",
     _K + "Cluster.OriginalDstLbConfig": "use_http_header http_header_name",
     _K + "Cluster.EdsClusterConfig": "eds_config service_name",
     _K + "Cluster.TransportSocketMatch": "name match transport_socket",
@@ -154,8 +160,8 @@ HARMLESS: dict[str, str] = {
     # config sources name the one ADS stream, or the Unix socket for Envoy: here both are this process
     _H + "Rds": "config_source",
     # statistics' names, and hints for tools
-    _L + "Listener": "stat_prefix metadata bind_to_port access_log per_connection_buffer_limit_bytes"
-    " listener_filters_timeout continue_on_listener_filters_timeout connection_balance_config",
+    _L + "Listener": "stat_prefix metadata access_log per_connection_buffer_limit_bytes"
+    " connection_balance_config",
     _L + "FilterChain": "metadata transport_socket_connect_timeout",
     _R + "Route": "metadata decorator",
     _R + "RouteConfiguration": "validate_clusters max_direct_response_body_size_bytes metadata",

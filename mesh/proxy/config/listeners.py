@@ -8,6 +8,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
@@ -22,10 +23,15 @@ from mesh.proxy.config.routes import route_table
 from mesh.proxy.filters.rbac import Rules
 from mesh.proxy.hcm import AccessLogSpec, HttpSpec, Settings
 from mesh.proxy.identity import Secrets
-from mesh.proxy.listener import ChainMatch, ChainSpec, ListenerSpec
+from mesh.proxy.listener import INSPECT_SECONDS, ChainMatch, ChainSpec, ListenerSpec
 from mesh.proxy.tcp import TcpSpec
 
 _Hcm = hcm_pb2.HttpConnectionManager
+_LISTENER_FILTERS = (
+    tls_inspector_pb2.TlsInspector,
+    http_inspector_pb2.HttpInspector,
+    original_dst_pb2.OriginalDst,
+)
 _PEER_CLAIMS = {"INBOUND": "hear", "OUTBOUND": "drop", "UNSPECIFIED": "pass"}
 
 
@@ -33,10 +39,12 @@ def listener(message: listener_pb2.Listener, secrets: Secrets) -> ListenerSpec:
     """Translate a checked Listener. Raises ConfigError."""
     direction = base_pb2.TrafficDirection.Name(message.traffic_direction)
     inspect = False
+    redirected = message.use_original_dst.value
     for number, listener_filter in enumerate(message.listener_filters):
         config = unpack(listener_filter.typed_config, f"listener_filters[{number}]")
         inspect = inspect or isinstance(config, tls_inspector_pb2.TlsInspector)
-        if not isinstance(config, tls_inspector_pb2.TlsInspector | http_inspector_pb2.HttpInspector):
+        redirected = redirected or isinstance(config, original_dst_pb2.OriginalDst)
+        if not isinstance(config, _LISTENER_FILTERS):
             raise ConfigError(f"listener_filters[{number}]: {listener_filter.name} is not supported")
     chains = [
         _chain(chain, direction, secrets, f"filter_chains[{number}]")
@@ -53,7 +61,14 @@ def listener(message: listener_pb2.Listener, secrets: Secrets) -> ListenerSpec:
         chains,
         default_chain=default,
         inspect_tls=inspect,
+        inspect_seconds=values.seconds(message.listener_filters_timeout)
+        if message.HasField("listener_filters_timeout")
+        else INSPECT_SECONDS,
+        waits_for_hello=not message.continue_on_listener_filters_timeout,
         direction=direction,
+        bound=message.bind_to_port.value if message.HasField("bind_to_port") else True,
+        original_destination=redirected,
+        hands_off=message.use_original_dst.value,
     )
 
 
@@ -77,7 +92,12 @@ def _chain(chain: AnyType, direction: str, secrets: Secrets, where: str) -> Chai
         raise ConfigError(f"{at}: {last.DESCRIPTOR.full_name} is not supported here")
     return ChainSpec(
         chain.name,
-        ChainMatch(match.transport_protocol, match.application_protocols, match.server_names),
+        ChainMatch(
+            match.transport_protocol,
+            match.application_protocols,
+            match.server_names,
+            match.destination_port.value,
+        ),
         tls,
         http,
         tcp,
