@@ -111,7 +111,7 @@ def _container(container: Object, path: str, volumes: set[Any], *, init: bool) -
         if env.get("name") and not ENV_NAME.match(env["name"]):
             why = "a valid environment variable name must consist of letters, digits, '_', '-', or '.'"
             yield wrong(f"{path}.env[{index}].name", env["name"], why)
-        if env.get("value") and env.get("valueFrom"):
+        if env.get("value") and env.get("valueFrom") is not None:
             yield wrong(
                 f"{path}.env[{index}].valueFrom", "", "may not be specified when `value` is not empty"
             )

@@ -31,7 +31,7 @@ class Wish:
 def read_wish(accept: str, include: str) -> Wish | None:
     """The wish in an Accept header, if its first choice is a table."""
     first = accept.partition(",")[0].replace(" ", "")
-    return Wish(include or "Metadata") if ";as=Table" in first and ";v=v1" in first else None
+    return Wish(include or "Metadata") if {"as=Table", "v=v1"} <= set(first.split(";")) else None
 
 
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\*)\]|\[\?\(@\.([\w.]+)==[\"']([^\"']*)[\"']\)\]|\['([^']+)'\]")
