@@ -119,6 +119,7 @@ _SCALARS: dict[str, Object] = {
 }
 
 
+@cache
 def _folder() -> Path:
     spec = find_spec("kubernetes")
     if spec is None or not spec.submodule_search_locations:
