@@ -15,6 +15,9 @@ import aiohttp
 
 from cluster.embedded.kube import EVENTS, Api, ApiError, Object
 
+PATIENCE = 0.25
+"""Seconds for which events wait for what they tell of to be done."""
+
 LIMIT = 1000
 """Events waiting to be sent; beyond that new ones are dropped, as Kubernetes drops them."""
 
@@ -61,7 +64,10 @@ class Recorder:
 
     async def _send_all(self) -> None:
         while True:
+            idle = self._queue.empty()
             namespace, event, meta = await self._queue.get()
+            if idle:
+                await asyncio.sleep(PATIENCE)
             try:
                 await self._send(namespace, event, meta)
             except ApiError as error:

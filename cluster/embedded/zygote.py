@@ -136,7 +136,11 @@ class Zygote:
         if reason := launch.refusal(order):
             self._reply({"spawned": message["spawn"], "error": reason})
             return None
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, or too little memory
+            self._reply({"spawned": message["spawn"], "error": f"fork: {error.strerror}"})
+            return None
         if pid == 0:
             return Child(order, stdout, stderr)
         self.containers[pid] = order.env.get(CONTAINER_MARK, "")

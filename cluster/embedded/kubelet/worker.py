@@ -105,6 +105,7 @@ class Worker:
             again = min(again or float("inf"), self._mount_due, self._pull_again() or float("inf"))
         elif await self._end():
             return True
+        await asyncio.sleep(0)  # lets probes of what has just been started have their first say
         if not self._wake.is_set():
             await self._report()
         await self._sleep_until(again)
