@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 OFF_TOUR = {
-    "proxy": {"admin.py", "pages.py", "probe.py", "resolve.py", "tcp.py", "warm.py", "wire.py"},
+    "proxy": {"admin.py", "pages.py", "probe.py", "resolve.py", "tcp.py", "wait.py", "warm.py", "wire.py"},
     "control": {"auth.py", "monitor.py", "serving.py", "trust.py"},
 }
 """What neither tour of mesh/README.md passes: administration, other protocols, the program's own upkeep."""

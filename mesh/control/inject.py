@@ -10,22 +10,23 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from mesh.control import capture
+from mesh.control import capture, sidecar
 from mesh.control.ingest import SIDECAR, STATUS_ANNOTATION, TLS_MODE_LABEL, ConfigError, workload_name
 from mesh.control.world import Interception, MeshConfig
-from mesh.manifests.environment import proxy_environment
 
 Object = dict[str, Any]
 
 INJECT = "sidecar.istio.io/inject"
 NEVER = frozenset({"mesh-system", "kube-system", "kube-public", "kube-node-lease"})
 STATUS_PORT = 15020
-HEALTH_PORT = 15021
+APP_AT_POD = "127.0.0.1"
+"""`app_address` where app and sidecar share the pod's address. Without kernel rules nothing can then stand before the
+app: it keeps the pod's ports, and what comes in meets no policy and no mutual TLS."""
 
 _PROBES = {"readinessProbe": "readyz", "livenessProbe": "livez", "startupProbe": "startupz"}
 
@@ -44,6 +45,10 @@ class Injection:
     certificate_lifetime: str = "24h"
     app_address: str = "$(LAB_APP_ADDRESS)"
     """Where apps find their sidecar's outbound port when they are sent there by `http_proxy`."""
+    native_sidecars: bool = False
+    """Kubernetes has sidecar containers (1.29 and newer)."""
+    hold_application: bool = False
+    """Where it has none: the app starts only when its sidecar is ready."""
 
 
 def injection(text: str) -> Injection:
@@ -61,6 +66,8 @@ def injection(text: str) -> Injection:
         log_level=str(said.get("logLevel", default.log_level)),
         certificate_lifetime=str(said.get("certificateLifetime", default.certificate_lifetime)),
         app_address=str(said.get("appAddress", default.app_address)),
+        native_sidecars=bool(said.get("nativeSidecars", default.native_sidecars)),
+        hold_application=bool(said.get("holdApplicationUntilProxyStarts", default.hold_application)),
     )
 
 
@@ -81,16 +88,48 @@ def inject(pod: Object, namespace: str, mesh: MeshConfig, settings: Injection) -
     new = copy.deepcopy(pod)
     metadata, spec = new.setdefault("metadata", {}), new["spec"]
     containers = spec["containers"]
-    probers = {} if _keeps_probes(metadata) else _rewrite_probes(containers)
+    annotations = metadata.get("annotations") or {}
     try:
-        way = _capture(metadata.get("annotations") or {}, spec, mesh, settings)
-    except capture.CaptureError as error:
+        way = _capture(annotations, spec, mesh, settings)
+        hold = sidecar.holds(annotations, settings.hold_application)
+    except (capture.CaptureError, sidecar.SidecarError) as error:
         raise InjectError(str(error)) from error
-    _label(metadata, containers, [capture.INIT_CONTAINER] if way == "REDIRECT" else [])
-    mesh = replace(mesh, interception=way)
-    spec["containers"] = [_sidecar(metadata, namespace, containers, probers, mesh, settings), *containers]
+    guarded = way == "REDIRECT" or settings.app_address != APP_AT_POD
+    probers = _rewrite_probes(containers) if guarded and not _keeps_probes(metadata) else {}
+    _label(metadata, containers, _names(way, settings.native_sidecars), guarded)
+    its = sidecar.Sidecar(
+        image=settings.image,
+        image_pull_policy=settings.image_pull_policy,
+        log_level=settings.log_level,
+        trust_domain=mesh.trust_domain,
+        certificate_lifetime=settings.certificate_lifetime,
+        interception=way,
+        guards_inbound=guarded,
+        native=settings.native_sidecars,
+        hold=hold,
+    )
+    made = sidecar.container(its, metadata, namespace, [each["name"] for each in containers], probers)
+    _place(spec, made, first=way == "NONE", native=settings.native_sidecars)
     spec["volumes"] = [*(spec.get("volumes") or []), *_volumes()]
     return _patch(pod, new)
+
+
+def _names(way: Interception, native: bool) -> Object:
+    """Which containers are the mesh's, as Istio's status annotation lists them."""
+    init = [capture.INIT_CONTAINER] if way == "REDIRECT" else []
+    return {
+        "initContainers": [*init, SIDECAR] if native else init,
+        "containers": [] if native else [SIDECAR],
+    }
+
+
+def _place(spec: Object, made: Object, *, first: bool, native: bool) -> None:
+    """The sidecar starts before everything of the app's, but after the kernel rules are set."""
+    if not native:
+        spec["containers"] = [made, *spec["containers"]]
+        return
+    before = [] if first else spec["initContainers"][:1]
+    spec["initContainers"] = [*before, made, *(spec.get("initContainers") or [])[len(before) :]]
 
 
 def _patch(old: Object, new: Object) -> list[Object]:
@@ -157,19 +196,18 @@ def _prober(probe: Object, container: Object) -> Object:
     return {how: action, "timeoutSeconds": probe.get("timeoutSeconds", 1)}
 
 
-def _label(metadata: Object, containers: list[Object], init_containers: list[str]) -> None:
+def _label(metadata: Object, containers: list[Object], ours: Object, guarded: bool) -> None:
     labels = metadata["labels"] = dict(metadata.get("labels") or {})
     workload, _ = workload_name(metadata)
     name = labels.get("app.kubernetes.io/name") or labels.get("app") or workload
     revision = labels.get("app.kubernetes.io/version") or labels.get("version") or "latest"
-    labels.setdefault(TLS_MODE_LABEL, "istio")
+    labels.setdefault(TLS_MODE_LABEL, "istio" if guarded else "disabled")
     labels.setdefault("service.istio.io/canonical-name", name[:63].rstrip("-._"))  # the most a label may have
     labels.setdefault("service.istio.io/canonical-revision", revision)
     annotations = metadata["annotations"] = dict(metadata.get("annotations") or {})
     annotations[STATUS_ANNOTATION] = json.dumps(
         {
-            "initContainers": init_containers,
-            "containers": [SIDECAR],
+            **ours,
             "volumes": [volume["name"] for volume in _volumes()],
             "imagePullSecrets": None,
             "revision": "default",
@@ -181,64 +219,6 @@ def _label(metadata: Object, containers: list[Object], init_containers: list[str
     annotations.setdefault("prometheus.io/scrape", "true")
     annotations.setdefault("prometheus.io/port", str(STATUS_PORT))
     annotations.setdefault("prometheus.io/path", "/stats/prometheus")
-
-
-def _sidecar(
-    metadata: Object,
-    namespace: str,
-    containers: list[Object],
-    probers: Object,
-    mesh: MeshConfig,
-    settings: Injection,
-) -> Object:
-    workload, kind = workload_name(metadata)
-    env = proxy_environment(
-        labels=metadata["labels"],
-        workload=workload,
-        workload_kind=f"{kind.lower()}s",
-        namespace=namespace,
-        trust_domain=mesh.trust_domain,
-        interception=mesh.interception,
-        certificate_lifetime=settings.certificate_lifetime,
-    )
-    names = ",".join(container["name"] for container in containers)
-    env.append({"name": "ISTIO_META_APP_CONTAINERS", "value": names})
-    if probers:
-        env.append({"name": "ISTIO_KUBE_APP_PROBERS", "value": json.dumps(probers, separators=(",", ":"))})
-    annotations = metadata["annotations"]
-    return {
-        "name": SIDECAR,
-        "image": annotations.get("sidecar.istio.io/proxyImage", settings.image),
-        "imagePullPolicy": settings.image_pull_policy,
-        "command": ["python", "-m", "mesh.proxy"],
-        "args": ["sidecar", "--log-level", annotations.get("sidecar.istio.io/logLevel", settings.log_level)],
-        "env": env,
-        "ports": [{"name": "http-envoy-prom", "containerPort": 15090, "protocol": "TCP"}],
-        "readinessProbe": {
-            "httpGet": {"path": "/healthz/ready", "port": HEALTH_PORT},
-            "periodSeconds": 1,
-            "timeoutSeconds": 3,
-            "failureThreshold": 30,
-        },
-        "resources": {
-            "requests": {
-                "cpu": annotations.get("sidecar.istio.io/proxyCPU", "20m"),
-                "memory": annotations.get("sidecar.istio.io/proxyMemory", "48Mi"),
-            }
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "runAsNonRoot": True,
-            "runAsUser": 1337,
-            "runAsGroup": 1337,
-        },
-        "volumeMounts": [
-            {"name": "istiod-ca-cert", "mountPath": "/var/run/secrets/istio"},
-            {"name": "istio-token", "mountPath": "/var/run/secrets/tokens"},
-        ],
-    }
 
 
 def _volumes() -> list[Object]:

@@ -58,6 +58,9 @@ def _installed_version() -> str:
 IMAGE = f"service-mesh-lab:{_installed_version()}"
 """The one lab image: every part of the mesh and of the shop, told apart by the command."""
 
+INSIDE_ADDRESS = "$(LAB_APP_ADDRESS)"
+"""The embedded cluster gives apps behind a sidecar an address of their own."""
+
 _DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+s)?")
 
 
@@ -76,7 +79,15 @@ class Options:
     """How long a workload's certificate lives, as a Go duration (`24h`, `10m`, `5s`)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     replicas: int = 1
-    """Replicas of the control plane."""
+    """Replicas of the control plane; with more than one it gets a PodDisruptionBudget."""
+    app_address: str = INSIDE_ADDRESS
+    """Where apps find their sidecar when they are sent to it: `127.0.0.1` where both share the pod's address."""
+    native_sidecars: bool = False
+    """Kubernetes has sidecar containers (1.29 and newer)."""
+    hold_application: bool = False
+    """Without those: apps start only when their sidecar is ready."""
+    gateway_node_port: int = 0
+    """The gateway's port on every node; 0: Kubernetes chooses."""
 
     def __post_init__(self) -> None:
         if self.interception not in ("NONE", "REDIRECT"):
@@ -89,6 +100,8 @@ class Options:
             raise ValueError(f"cert_lifetime {self.cert_lifetime!r} is not a duration such as 24h, 10m or 5s")
         if self.replicas < 1:
             raise ValueError(f"replicas is {self.replicas}; the mesh needs at least one control plane")
+        if self.gateway_node_port and not 30000 <= self.gateway_node_port <= 32767:
+            raise ValueError(f"gateway_node_port is {self.gateway_node_port}; node ports are 30000 to 32767")
 
 
 def mesh(options: Options | None = None) -> list[Object]:
@@ -103,9 +116,21 @@ def mesh(options: Options | None = None) -> list[Object]:
         "log_level": options.log_level,
         "replicas": str(options.replicas),
         "gateway_env": json.dumps(_gateway_environment(options)),
+        "app_address": json.dumps(options.app_address),
+        "native_sidecars": json.dumps(options.native_sidecars),
+        "hold_application": json.dumps(options.hold_application),
     }
     parts = ("system", "control", "webhooks", "telemetry", "gateway")
-    return [obj for part in parts for obj in render(part, names)]
+    objects = [obj for part in parts for obj in render(part, names)]
+    if options.replicas > 1:
+        objects += render("disruption", names)
+    for obj in objects:
+        if options.gateway_node_port and (obj["kind"], obj["metadata"]["name"]) == (
+            "Service",
+            "mesh-gateway",
+        ):
+            obj["spec"]["ports"][0]["nodePort"] = options.gateway_node_port
+    return objects
 
 
 def shop(options: Options | None = None) -> list[Object]:

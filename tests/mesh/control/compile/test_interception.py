@@ -62,3 +62,19 @@ def test_a_closed_mesh_lets_no_unknown_connection_out() -> None:
     world = bookinfo(mesh=MeshConfig(outbound_traffic_policy="REGISTRY_ONLY"))
     outbound = compiled(world)[LISTENER]["virtualOutbound"]
     assert b"BlackHoleCluster" in outbound.filter_chains[1].filters[0].typed_config.value
+
+
+def test_the_app_is_reached_at_the_pods_own_address_from_one_that_is_not_caught() -> None:
+    world = bookinfo()
+    cluster = compiled(world)[CLUSTER]["inbound|9080||"]
+    endpoint = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint
+    assert endpoint.address.socket_address.address == sidecar("reviews-v1", world).ip
+    assert cluster.upstream_bind_config.source_address.address == "127.0.0.6"
+
+
+def test_where_nothing_stands_before_the_app_there_is_no_inbound_listener() -> None:
+    world = bookinfo()
+    proxy = replace(sidecar("reviews-v1", world), inbound_capture=False)
+    found = compile(world, proxy).by_type
+    assert set(found[LISTENER]) == {"http_proxy"}
+    assert not any(name.startswith("inbound|") for name in found[CLUSTER])
