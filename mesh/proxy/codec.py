@@ -33,11 +33,22 @@ LINGER = 1.0
 (Envoy's `delayed_close_timeout`)."""
 
 
+class _Forget(list[tuple[bytes, bytes]]):
+    """A list that stays empty."""
+
+    def append(self, pair: tuple[bytes, bytes]) -> None: ...
+
+
+_TRAILERS = _Forget()
+"""Header lines behind a body are trailers, which a hop may drop (RFC 9110, section 6.5.1), as Envoy does."""
+
+
 class ServerConnection(asyncio.Protocol):
     """One client connection of an HTTP listener."""
 
     __slots__ = (
         "_feeding",
+        "_headers",
         "_long",
         "_parser",
         "_reading",
@@ -48,10 +59,13 @@ class ServerConnection(asyncio.Protocol):
         "http",
         "last_active",
         "local",
+        "moved",
+        "moved_at",
         "own_uri",
         "peer",
         "read_paused",
         "remote",
+        "requests",
         "server_name",
         "tls",
         "transport",
@@ -84,8 +98,12 @@ class ServerConnection(asyncio.Protocol):
         self.write_paused = False
         self.read_paused = False
         self.last_active = 0.0
+        self.moved: tuple[int, int, int] | None = None
+        self.moved_at = 0.0
+        self.requests = 0
         self._feeding = False
         self._reading: Exchange | None = None
+        self._headers: Headers = _TRAILERS
         self._seen = 0
         self._long = False
         self._parser = HttpRequestParser(self)
@@ -160,25 +178,30 @@ class ServerConnection(asyncio.Protocol):
     # -- the parser's events, in order --------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._reading = Exchange(self)
+        self._reading = exchange = Exchange(self)
+        self._headers = exchange.headers
         self._seen = 0
 
     def on_url(self, url: bytes) -> None:
-        cast(Exchange, self._reading).target += url
+        assert self._reading is not None
+        self._reading.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        exchange = cast(Exchange, self._reading)
-        if not exchange.method:  # later ones are trailers, which HTTP/1.1 hops may drop (RFC 9110, 6.5.1)
-            exchange.headers.append((name.lower(), value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        exchange = cast(Exchange, self._reading)
+        exchange = self._reading
+        assert exchange is not None
+        self._headers = _TRAILERS
         parser = self._parser
         exchange.method = parser.get_method()
         exchange.keep_alive = parser.should_keep_alive()
         take_head(exchange, parser.get_http_version(), parser.should_upgrade())
         if self._long or self._seen:
             self._check_whole_head(exchange)
+        self.requests += 1
+        if self.requests == self.http.settings.max_requests:
+            exchange.keep_alive = False
         if self.current is None:
             self.current = exchange
             exchange.start()
@@ -187,11 +210,13 @@ class ServerConnection(asyncio.Protocol):
             self.pause_reading()
 
     def on_body(self, body: bytes) -> None:
-        cast(Exchange, self._reading).request_body(body)
+        assert self._reading is not None
+        self._reading.request_body(body)
 
     def on_message_complete(self) -> None:
         exchange, self._reading = self._reading, None
-        cast(Exchange, exchange).request_end()
+        assert exchange is not None
+        exchange.request_end()
 
     # -- what the exchange asks for -----------------------------------------------------------------------
 
@@ -245,7 +270,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _check_head_size(self, size: int) -> None:
         """A head that does not end may not grow for ever."""
-        if cast(Exchange, self._reading).method:
+        if self._reading is None or self._reading.method:
             return
         self._seen += size
         if self._seen > self.http.settings.max_head:

@@ -305,6 +305,14 @@ class Exchange:
         self.conn.closing = True
         self.conn.transport.close()
 
+    def idle(self) -> None:
+        """Nothing has moved for too long (`stream_idle_timeout`)."""
+        router.cancel(self)
+        if self.head_sent or self.response_head is not None:
+            self.abort(Flag.STREAM_IDLE_TIMEOUT, "stream_idle_timeout")
+        else:
+            self.reply(reply.STREAM_TIMEOUT if self.complete else reply.REQUEST_TIMEOUT)
+
     def client_gone(self) -> None:
         """The client closed before it had its answer."""
         self.details = "downstream_remote_disconnect"

@@ -38,11 +38,13 @@ class Settings:
         "idle_timeout",
         "keep_request_id",
         "max_head",
+        "max_requests",
         "merge_slashes",
         "normalize_path",
         "overwrite_server",
         "peer_claims",
         "server_header",
+        "server_line",
         "server_name",
         "stream_idle_timeout",
         "trusted_hops",
@@ -65,6 +67,7 @@ class Settings:
         certificate_header: str = "sanitize",
         certificate_details: frozenset[str] = frozenset(),
         max_head: int = wire.MAX_HEAD,
+        max_requests: int = 0,
         idle_timeout: float = 3600.0,
         stream_idle_timeout: float = 300.0,
         peer_claims: str = "pass",
@@ -78,11 +81,14 @@ class Settings:
         self.escaped_slashes = escaped_slashes
         self.accept_http10 = accept_http10
         self.server_name = server_name.encode()
+        self.server_line = b"server: " + self.server_name
         self.server_header = server_header
         self.overwrite_server = server_header == "overwrite"
         self.certificate_header = certificate_header
         self.certificate_details = certificate_details
         self.max_head = max_head
+        self.max_requests = max_requests
+        """Requests of one connection at most, 0: any number."""
         self.idle_timeout = idle_timeout
         self.stream_idle_timeout = stream_idle_timeout
         self.peer_claims = peer_claims
@@ -212,3 +218,20 @@ class HttpChain:
         for connection in list(self.connections):
             if connection.current is None and connection.last_active < before:
                 connection.close()
+
+    def sweep_streams(self) -> None:
+        """End requests in which nothing has moved for `stream_idle_timeout`. Looked at now and then, so that no
+        request pays for it.
+        """
+        timeout, now = self.settings.stream_idle_timeout, self.now()
+        if not timeout:
+            return
+        for connection in list(self.connections):
+            exchange = connection.current
+            if exchange is None:
+                continue
+            moved = (id(exchange), exchange.request_bytes, exchange.response_bytes)
+            if moved != connection.moved:
+                connection.moved, connection.moved_at = moved, now
+            elif now - connection.moved_at > timeout:
+                exchange.idle()

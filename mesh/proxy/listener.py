@@ -259,6 +259,9 @@ class Listener:
         for chain in self.chains:
             if chain.http is not None:
                 chain.http.sweep(draining_idle)
+                chain.http.sweep_streams()
+            if chain.tcp is not None:
+                chain.tcp.sweep()
 
     @property
     def connections(self) -> int:

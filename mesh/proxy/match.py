@@ -90,10 +90,13 @@ class HeaderMatch:
         self._pseudo = _PSEUDO.get(self.name)
 
     def __call__(self, exchange: Exchange) -> bool:
-        if self._pseudo is not None:
-            value = self._pseudo(exchange)
-            return self.in_headers([] if value is None else [(self.name, value)])
-        return self.in_headers(exchange.headers)
+        pseudo = self._pseudo
+        if pseudo is None:
+            return self.in_headers(exchange.headers)
+        value, test = pseudo(exchange), self.test
+        if value is None:
+            return self.in_headers([])
+        return (test is None or test(value)) != self.invert
 
     def in_headers(self, headers: Headers) -> bool:
         """Whether one of the header's lines fits, or with `invert` none of several. An absent header matches

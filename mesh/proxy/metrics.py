@@ -174,7 +174,11 @@ _HISTOGRAMS: tuple[tuple[str, str, Callable[[Series], Histogram]], ...] = (
 def _add(series: Series, exchange: Exchange) -> None:
     series.requests += 1
     series.duration.add(exchange.duration * 1000.0)
-    series.request_bytes.add(exchange.request_bytes)
+    sent = exchange.request_bytes
+    if sent:
+        series.request_bytes.add(sent)
+    else:  # most requests have no body
+        series.request_bytes.counts[0] += 1
     series.response_bytes.add(exchange.response_bytes)
 
 

@@ -105,7 +105,8 @@ HEADERS_TOO_LARGE = LocalReply(
 UPGRADE_REQUIRED = LocalReply(426, b"Upgrade Required", details="low_version", close=True)
 BAD_PATH = LocalReply(400, b"", details="path_normalization_failed", close=True)
 FRAGMENT_IN_PATH = LocalReply(400, b"", details="path_with_fragment", close=True)
-IDLE_TIMEOUT = LocalReply(408, b"stream timeout", Flag.STREAM_IDLE_TIMEOUT, details="stream_idle_timeout")
+REQUEST_TIMEOUT = LocalReply(408, b"stream timeout", Flag.STREAM_IDLE_TIMEOUT, details="stream_idle_timeout")
+STREAM_TIMEOUT = LocalReply(504, b"stream timeout", Flag.STREAM_IDLE_TIMEOUT, details="stream_idle_timeout")
 
 
 def no_cluster(status: int = 503) -> LocalReply:

@@ -166,6 +166,10 @@ _ACTED_UPON = frozenset(
 )
 
 
+_SERVICE_TIME = b"x-envoy-upstream-service-time: %d"
+_SERVICE_TIMES = [_SERVICE_TIME % milliseconds for milliseconds in range(256)]
+
+
 def response_head(exchange: Exchange, status: int, headers: Headers) -> bool:
     """The upstream's head is here. Returns False if the answer is dropped because the request is retried."""
     route = exchange.route
@@ -202,12 +206,13 @@ def response_head(exchange: Exchange, status: int, headers: Headers) -> bool:
             exchange.response_ends = True
         elif name[:12] == b"x-envoy-peer" and keep_claims:
             fields.append(name + b": " + value)
-    fields.append(b"date: " + (date or http_date()))
+    fields.append(http_date.line() if date is None else b"date: " + date)
     if settings.overwrite_server or (server is None and settings.server_header != "pass"):
-        server = settings.server_name
-    if server is not None:
+        fields.append(settings.server_line)
+    elif server is not None:
         fields.append(b"server: " + server)
-    fields.append(b"x-envoy-upstream-service-time: %d" % ((perf_counter() - exchange.sent_at) * 1000))
+    took = int((perf_counter() - exchange.sent_at) * 1000)
+    fields.append(_SERVICE_TIMES[took] if took < 256 else _SERVICE_TIME % took)
     exchange.details = "via_upstream"
     bodiless = status == 204 or status == 304 or exchange.method == b"HEAD"
     exchange.send_head(status, fields, has_length, bodiless)

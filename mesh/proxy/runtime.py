@@ -273,6 +273,10 @@ class Runtime:
 
     def _sweep(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Look for what has idled too long, and forget listeners that have drained."""
         for listener in [*self.listeners.values(), *self.draining]:
             listener.sweep()
         for cluster in self.clusters.values():

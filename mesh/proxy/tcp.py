@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from random import random
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, cast
 
 from mesh.proxy.exchange import Exchange
@@ -64,7 +64,7 @@ class TcpSpec:
 class TcpChain:
     """The specification at work."""
 
-    __slots__ = ("clusters", "connections", "on_finish", "spec", "total")
+    __slots__ = ("_moved", "clusters", "connections", "on_finish", "spec", "total")
 
     def __init__(
         self,
@@ -75,8 +75,24 @@ class TcpChain:
         self.spec = spec
         self.clusters = clusters
         self.on_finish = tuple(on_finish)
+        self._moved: dict[ClientConnection, tuple[int, float]] = {}
         self.connections: set[ClientConnection] = set()
         self.total = 0
+
+    def sweep(self) -> None:
+        """Close connections over which nothing has gone for `idle_timeout`."""
+        timeout, now = self.spec.idle_timeout, monotonic()
+        if not timeout:
+            return
+        moved, self._moved = self._moved, {}
+        for connection in list(self.connections):
+            total = connection.bytes_received + connection.bytes_sent
+            before, since = moved.get(connection, (-1, now))
+            if total != before:
+                since = now
+            self._moved[connection] = (total, since)
+            if now - since > timeout:
+                connection.transport.close()
 
 
 class _Side(asyncio.Protocol):

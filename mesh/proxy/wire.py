@@ -44,17 +44,22 @@ STATUS_LINES = _status_lines()
 class Date:
     """The `date` header's value, made anew once a second (RFC 9110, section 6.6.1)."""
 
-    __slots__ = ("_second", "_value")
+    __slots__ = ("_line", "_second")
 
     def __init__(self) -> None:
         self._second = 0
-        self._value = b""
+        self._line = b""
 
     def __call__(self) -> bytes:
+        """The value."""
+        return self.line()[len("date: ") :]
+
+    def line(self) -> bytes:
+        """The whole header line, without its end."""
         second = int(time.time())
         if second != self._second:
-            self._second, self._value = second, formatdate(second, usegmt=True).encode()
-        return self._value
+            self._second, self._line = second, b"date: " + formatdate(second, usegmt=True).encode()
+        return self._line
 
 
 http_date = Date()

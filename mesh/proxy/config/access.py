@@ -39,14 +39,28 @@ def any_of(conditions: Sequence[Condition]) -> Condition:
     """True when one of them is."""
     if len(conditions) == 1:
         return conditions[0]
-    return lambda exchange: any(condition(exchange) for condition in conditions)
+
+    def test(exchange: Exchange) -> bool:
+        for condition in conditions:  # noqa: SIM110 a generator costs more than the loop
+            if condition(exchange):
+                return True
+        return False
+
+    return test
 
 
 def all_of(conditions: Sequence[Condition]) -> Condition:
     """True when each of them is."""
     if len(conditions) == 1:
         return conditions[0]
-    return lambda exchange: all(condition(exchange) for condition in conditions)
+
+    def test(exchange: Exchange) -> bool:
+        for condition in conditions:  # noqa: SIM110 a generator costs more than the loop
+            if not condition(exchange):
+                return False
+        return True
+
+    return test
 
 
 def negation(condition: Condition) -> Condition:

@@ -6,15 +6,56 @@ fields that may be set because they change nothing here, each for the reason bes
 
 from __future__ import annotations
 
-# Types that come packed and that nothing else here imports: known to the process only by this.
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2 as _  # noqa: F401
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2 as __  # noqa: F401
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
+from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import symbol_database
 from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from mesh.proxy.config import ConfigError
+
+KNOWN_FILES = (
+    als_pb2,
+    cluster_pb2,
+    common_fault_pb2,
+    cors_pb2,
+    endpoint_pb2,
+    fault_pb2,
+    http_connection_manager_pb2,
+    http_inspector_pb2,
+    http_protocol_options_pb2,
+    listener_pb2,
+    network_rbac_pb2,
+    original_dst_pb2,
+    previous_hosts_pb2,
+    raw_buffer_pb2,
+    rbac_pb2,
+    route_pb2,
+    router_pb2,
+    tcp_proxy_pb2,
+    tls_inspector_pb2,
+    tls_pb2,
+)
+"""Imported so that protobuf knows the types that may stand in an `Any`."""
 
 _L = "envoy.config.listener.v3."
 _C = "envoy.config.core.v3."

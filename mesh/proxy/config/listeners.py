@@ -195,6 +195,7 @@ def _settings(config: AnyType, direction: str) -> Settings:
         ],
         certificate_details=frozenset(name for name, wanted in named.items() if wanted),
         max_head=(config.max_request_headers_kb.value or 60) * 1024,
+        max_requests=common.max_requests_per_connection.value,
         idle_timeout=values.seconds(common.idle_timeout) if common.HasField("idle_timeout") else 3600.0,
         stream_idle_timeout=values.seconds(config.stream_idle_timeout)
         if config.HasField("stream_idle_timeout")

@@ -289,3 +289,43 @@ async def test_only_the_wanted_share_is_mirrored(lab: Lab) -> None:
         await client.request()
     await until(lambda: lab.proxy.runtime.clusters["two"].breaker.requests == 0)
     assert 60 < lab.two.requests < 140
+
+
+async def test_a_request_in_which_nothing_moves_is_ended(lab: Lab) -> None:
+    await lab.push(xds.listener("web", lab.address, 8080, xds.hcm("routes", stream_idle_timeout="0.05s")))
+    await lab.route(xds.rule("one", route={"timeout": "0s"}))
+    client = await lab.connect()
+    pending = asyncio.create_task(client.request("/?delay=30"))
+    while not pending.done():
+        lab.proxy.runtime.sweep()
+        await asyncio.sleep(0.02)
+    assert (pending.result().status, pending.result().body) == (504, b"stream timeout")
+
+
+async def test_a_connection_ends_with_its_last_allowed_request(lab: Lab) -> None:
+    options = {"max_requests_per_connection": 2}
+    await lab.push(
+        xds.listener("web", lab.address, 8080, xds.hcm("routes", common_http_protocol_options=options))
+    )
+    client = await lab.connect()
+    assert [(await client.request()).header("connection") for _ in range(2)] == [None, "close"]
+
+
+async def test_idle_connections_are_closed_on_both_sides(lab: Lab) -> None:
+    options = {"idle_timeout": "0.05s"}
+    kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    http = {
+        "@type": xds.TYPE + kind,
+        "common_http_protocol_options": options,
+        "explicit_http_config": {"http_protocol_options": {}},
+    }
+    await lab.push(
+        xds.cluster("one", typed_extension_protocol_options={kind: http}),
+        xds.listener("web", lab.address, 8080, xds.hcm("routes", common_http_protocol_options=options)),
+    )
+    client = await lab.connect()
+    await client.request()
+    await asyncio.sleep(0.1)
+    lab.proxy.runtime.sweep()
+    await client.closed()
+    await until(lambda: not lab.one.open)

@@ -106,3 +106,17 @@ async def test_access_rules_hold_for_connections_too(lab: Lab) -> None:
     except ConnectionResetError:
         pass
     assert lab.one.connections == 0
+
+
+async def test_a_connection_over_which_nothing_goes_is_closed(lab: Lab) -> None:
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await _serve(lab, wait, idle_timeout="0.05s")
+    client = await connect(lab.address, 7000)
+    closed = asyncio.create_task(client.closed())
+    while not closed.done():
+        lab.proxy.runtime.sweep()
+        await asyncio.sleep(0.02)
+    server.close()
