@@ -12,6 +12,7 @@ from cluster.embedded.status import Cause, Object, duplicate, not_supported, req
 LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 ENV_NAME = re.compile(r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
 PORT_NAME = re.compile(r"^(?=.*[a-z])(?!-)(?!.*--)[a-z0-9-]{1,15}(?<!-)$")
+PERCENT = re.compile(r"^\d+%$")
 QUANTITY = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?$")
 
 LABEL_RULE = (
@@ -46,6 +47,18 @@ def port_reference(value: Any, path: str) -> Iterator[Cause]:
         yield wrong(
             path, value, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-), at most 15"
         )
+
+
+def share(value: Any, path: str) -> Iterator[Cause]:
+    """A number of pods, or a percentage of them."""
+    if isinstance(value, str) and not PERCENT.match(value):
+        yield wrong(
+            path,
+            value,
+            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%')",
+        )
+    elif isinstance(value, int) and value < 0:
+        yield wrong(path, value, "must be greater than or equal to 0")
 
 
 def unique(values: Iterable[tuple[str, Any]]) -> Iterator[Cause]:

@@ -92,6 +92,11 @@ def workload(new: Object, old: Object | None) -> Iterator[Cause]:
     if strategy == "Recreate" and spec["strategy"].get("rollingUpdate"):
         why = "Forbidden: may not be specified when strategy `type` is 'Recreate'"
         yield Cause("FieldValueForbidden", why, "spec.strategy.rollingUpdate")
+    rolling = (spec.get("strategy") or {}).get("rollingUpdate") or {}
+    for key in ("maxSurge", "maxUnavailable"):
+        yield from podrules.share(rolling.get(key), f"spec.strategy.rollingUpdate.{key}")
+    if rolling and all(rolling.get(key) in (0, "0%") for key in ("maxSurge", "maxUnavailable")):
+        yield wrong("spec.strategy.rollingUpdate.maxUnavailable", 0, "may not be 0 when `maxSurge` is 0")
     yield from _template(new, ("Always",))
 
 
@@ -118,6 +123,8 @@ def budget(new: Object, old: Object | None) -> Iterator[Cause]:
     spec = new.get("spec") or {}
     if "minAvailable" in spec and "maxUnavailable" in spec:
         yield wrong("spec", "{...}", "minAvailable and maxUnavailable cannot be both set")
+    for key in ("minAvailable", "maxUnavailable"):
+        yield from podrules.share(spec.get(key), f"spec.{key}")
 
 
 # Configuration and identity

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from cluster.embedded import body, patch, rbac
+from cluster.embedded import body, budgets, patch, rbac
 from cluster.embedded.apply import Manager
 from cluster.embedded.auth import Tokens, User
 from cluster.embedded.call import Call, now
@@ -113,21 +113,13 @@ class Subresources:
     async def _evict(self, call: Call) -> Answer:
         document = self._document(call)
         entry = self._store.get("pods", call.target.namespace, call.target.name)
-        self._check_budgets(entry.object)
+        spaced = call.target.namespace
+        found = self._store.objects("poddisruptionbudgets.policy", spaced)
+        budgets.check(entry.object, found, self._store.objects("pods", spaced))
         target = replace(call.target, verb="delete", subresource="")
         options = document.get("deleteOptions") or {}
         await self._verbs.delete(replace(call, target=target), call.target.name, options)
         return Answer(201, encode(_done()))
-
-    def _check_budgets(self, pod: Object) -> None:
-        """Raises TooManyRequests (429) if a PodDisruptionBudget has no disruption left."""
-        from cluster.embedded.selectors import labels_of, selector_object
-
-        for budget in self._store.objects("poddisruptionbudgets.policy", pod["metadata"]["namespace"]):
-            chosen = selector_object((budget.get("spec") or {}).get("selector"))
-            if chosen(labels_of(pod)) and (budget.get("status") or {}).get("disruptionsAllowed", 0) < 1:
-                message = "Cannot evict pod as it would violate the pod's disruption budget."
-                raise ApiError(429, "TooManyRequests", message)
 
     async def _finalize(self, call: Call) -> Answer:
         new = self._document(call, "update")

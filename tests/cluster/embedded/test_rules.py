@@ -119,6 +119,16 @@ def deployment(**spec: Any) -> Object:
             "spec.template.metadata.labels",
             "does not match template `labels`",
         ),
+        (
+            {"strategy": {"rollingUpdate": {"maxSurge": "x"}}},
+            "spec.strategy.rollingUpdate.maxSurge",
+            "percent string",
+        ),
+        (
+            {"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}},
+            "spec.strategy.rollingUpdate.maxUnavailable",
+            "may not be 0 when `maxSurge` is 0",
+        ),
         ({"strategy": {"type": "Fast"}}, "spec.strategy.type", "Unsupported value"),
         (
             {"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}},

@@ -47,20 +47,6 @@ def test_an_update_without_change_keeps_the_version(api: Any, maps: str) -> None
     assert api.must("PATCH", f"{maps}/a", {"data": {"k": "1"}}, media=MERGE)["metadata"] == made["metadata"]
 
 
-def test_a_number_is_not_its_text(api: Any, namespace: str) -> None:
-    """Where a schema leaves the type open, a change of the type alone is a change."""
-    path = f"/apis/apps/v1/namespaces/{namespace}/deployments"
-    labels = {"app": "x"}
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}}
-    strategy = {"rollingUpdate": {"maxSurge": 1}}
-    spec = {"selector": {"matchLabels": labels}, "template": template, "strategy": strategy}
-    made = api.must("POST", path, {"metadata": {"name": "d"}, "spec": spec})
-    patch = {"spec": {"strategy": {"rollingUpdate": {"maxSurge": "1"}}}}
-    changed = api.must("PATCH", f"{path}/d", patch, media=MERGE)
-    assert changed["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "1"
-    assert changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
-
-
 def test_generate_name_and_dry_run(api: Any, maps: str) -> None:
     names = {
         api.must("POST", maps, {"metadata": {"generateName": "x-"}})["metadata"]["name"] for _ in range(3)
@@ -262,16 +248,21 @@ def test_pods_get_their_account_and_are_bound_once(api: Any, namespace: str) -> 
 def test_eviction_obeys_a_budget(api: Any, namespace: str) -> None:
     base = f"/api/v1/namespaces/{namespace}/pods"
     spec = {"containers": [{"name": "a", "image": "a:1"}]}
-    api.must("POST", base, {"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": spec})
-    budget = {"metadata": {"name": "x"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}}
-    budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
-    api.must("POST", budgets, budget)
+    ready = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+    for name in "pq":
+        api.must("POST", base, {"metadata": {"name": name, "labels": {"a": "b"}}, "spec": spec})
+        api.must("PATCH", f"{base}/{name}/status", ready, media=MERGE)
+    budget = {
+        "metadata": {"name": "x"},
+        "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}},
+    }
+    api.must("POST", f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets", budget)
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
-    code, status = api.call("POST", f"{base}/p/eviction", eviction)
-    assert (code, status["reason"]) == (429, "TooManyRequests")
-    api.must("DELETE", f"{budgets}/x")
     api.must("POST", f"{base}/p/eviction", eviction)
     assert api.call("GET", f"{base}/p")[0] == 404
+    code, status = api.call("POST", f"{base}/q/eviction", eviction | {"metadata": {"name": "q"}})
+    assert (code, status["reason"]) == (429, "TooManyRequests")
+    assert "The disruption budget x needs 1 more ready pods" in status["details"]["causes"][0]["message"]
 
 
 @pytest.mark.parametrize(
