@@ -11,6 +11,8 @@ from mesh.api.destination_rule import DestinationRuleSpec
 from mesh.api.gateway import GatewaySpec
 from mesh.api.model import Model
 from mesh.api.peer_authentication import PeerAuthenticationSpec
+from mesh.api.service_entry import ServiceEntrySpec, WorkloadEntrySpec
+from mesh.api.sidecar import SidecarSpec
 from mesh.api.virtual_service import VirtualServiceSpec
 
 NETWORKING = "networking.istio.io"
@@ -82,6 +84,30 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("Gateway", NETWORKING, _NETWORKING_VERSIONS, "gateways", ("gw",), GatewaySpec, (_AGE,)),
     Kind(
+        "ServiceEntry",
+        NETWORKING,
+        _NETWORKING_VERSIONS,
+        "serviceentries",
+        ("se",),
+        ServiceEntrySpec,
+        (
+            Column("Hosts", ".spec.hosts", description="Hosts of the service"),
+            Column("Location", ".spec.location", description="Inside the mesh or outside"),
+            Column("Resolution", ".spec.resolution", description="How its endpoints are found"),
+            _AGE,
+        ),
+    ),
+    Kind(
+        "WorkloadEntry",
+        NETWORKING,
+        _NETWORKING_VERSIONS,
+        "workloadentries",
+        ("we",),
+        WorkloadEntrySpec,
+        (_AGE, Column("Address", ".spec.address", description="Where it listens")),
+    ),
+    Kind("Sidecar", NETWORKING, _NETWORKING_VERSIONS, "sidecars", (), SidecarSpec, (_AGE,)),
+    Kind(
         "PeerAuthentication",
         SECURITY,
         _SECURITY_VERSIONS,
@@ -108,10 +134,7 @@ UNSUPPORTED: Mapping[str, str] = MappingProxyType(
     {
         "EnvoyFilter": "it patches Envoy's own configuration, and the sidecars here need not be Envoys",
         "WasmPlugin": "it loads WebAssembly into Envoy, and the sidecars here need not be Envoys",
-        "ServiceEntry": "services outside the cluster cannot be added yet",
-        "WorkloadEntry": "workloads outside the cluster cannot be added yet",
-        "WorkloadGroup": "workloads outside the cluster cannot be added yet",
-        "Sidecar": "every sidecar sees every exported service for now",
+        "WorkloadGroup": "workloads cannot register themselves; write a WorkloadEntry for each",
         "ProxyConfig": "sidecars are configured by the mesh config for now",
         "RequestAuthentication": "end-user tokens are not checked yet",
         "Telemetry": "access logs and metrics are configured by the mesh config for now",

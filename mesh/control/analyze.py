@@ -20,6 +20,7 @@ from mesh.control.compile.delegates import delegate_of, join
 from mesh.control.compile.matches import is_catch_all
 from mesh.control.compile.naming import host_matches, resolve
 from mesh.control.compile.visibility import VirtualService, destination_rule_for, exported, fits
+from mesh.control.registry import by_hostname
 from mesh.control.world import World
 
 Level = Literal["Error", "Warning", "Info"]
@@ -50,7 +51,9 @@ def analyze(world: World) -> list[Finding]:
     found.extend(_conflicting_hosts(world))
     for rule in world.destination_rules:
         host = resolve(rule.spec.host, rule.namespace, world.mesh.cluster_domain)
-        if host not in world.by_hostname and not any(host_matches(host, name) for name in _wild(host, world)):
+        if host not in by_hostname(world) and not any(
+            host_matches(host, name) for name in _wild(host, world)
+        ):
             said = f"no service has the host {rule.spec.host!r}" + _hint(world, host)
             found.append(_finding("IST0101", "Error", rule, "spec.host", said))
     found.extend(_selectors(world))
@@ -59,7 +62,7 @@ def analyze(world: World) -> list[Finding]:
 
 def _wild(host: str, world: World) -> Iterable[str]:
     """The names a pattern has to be compared with; none if it is no pattern."""
-    return world.by_hostname if host.startswith("*") else ()
+    return by_hostname(world) if host.startswith("*") else ()
 
 
 def findings_about(world: World, kind: str, namespace: str, name: str) -> list[Finding]:
@@ -109,15 +112,11 @@ def _destinations(rule: HTTPRoute, path: str) -> Iterator[tuple[str, Destination
 def _destination(world: World, vs: VirtualService, path: str, to: Destination) -> Iterator[Finding]:
     """A route to what is not there answers 503 with the flag NC until it comes."""
     hostname = resolve(to.host, vs.namespace, world.mesh.cluster_domain)
-    service = world.by_hostname.get(hostname)
+    service = by_hostname(world).get(hostname)
     if service is None:
         said = f"no service has the host {to.host!r}; requests get 503 (NC) until one has" + _hint(
             world, hostname
         )
-        yield _finding("IST0101", "Error", vs, f"{path}.host", said)
-        return
-    if service.type == "ExternalName":
-        said = f"{to.host!r} is an ExternalName service, which the mesh does not route to yet: requests get 503 (NC)"
         yield _finding("IST0101", "Error", vs, f"{path}.host", said)
         return
     if not exported(service.export_to, service.namespace, vs.namespace):
@@ -143,7 +142,7 @@ def _destination(world: World, vs: VirtualService, path: str, to: Destination) -
 def _hint(world: World, host: str) -> str:
     """`reviews.default` is read as a name on the internet: only a name without dots is completed (as in Istio)."""
     full = f"{host}.svc.{world.mesh.cluster_domain}"
-    return f"; did you mean {full}?" if full in world.by_hostname else ""
+    return f"; did you mean {full}?" if full in by_hostname(world) else ""
 
 
 def _gateways(world: World, vs: VirtualService) -> Iterator[Finding]:

@@ -106,6 +106,8 @@ def service(obj: Object, cluster_domain: str) -> Service:
         labels=_labels(metadata.get("labels")),
         annotations=_labels(metadata.get("annotations")),
         created=_epoch(metadata.get("creationTimestamp")),
+        resolution="DNS" if spec.get("type") == "ExternalName" else "STATIC",
+        external=spec.get("type") == "ExternalName",
     )
 
 
@@ -133,10 +135,16 @@ def workload(pod: Object) -> Workload | None:
         annotations=_labels(metadata.get("annotations")),
         service_account=spec.get("serviceAccountName") or "default",
         workload_name=workload_name(metadata)[0],
+        ready=_is_ready(status),
         injected=STATUS_ANNOTATION in (metadata.get("annotations") or {}),
         ports=tuple(_workload_ports(spec)),
         **_place(metadata.get("labels") or {}),
     )
+
+
+def _is_ready(status: Object) -> bool:
+    conditions = {one.get("type"): one.get("status") for one in status.get("conditions") or ()}
+    return bool(conditions.get("Ready", "True") == "True")
 
 
 def _place(labels: Mapping[str, str]) -> dict[str, str]:

@@ -24,6 +24,8 @@ from mesh.api.destination_rule import DestinationRuleSpec
 from mesh.api.gateway import GatewaySpec
 from mesh.api.objects import ConfigObject
 from mesh.api.peer_authentication import PeerAuthenticationSpec
+from mesh.api.service_entry import ServiceEntrySpec
+from mesh.api.sidecar import SidecarSpec
 from mesh.api.virtual_service import VirtualServiceSpec
 
 Labels = Mapping[str, str]
@@ -100,6 +102,22 @@ class Service:
     labels: Labels = field(default_factory=_no_labels)
     annotations: Labels = field(default_factory=_no_labels)
     created: float = 0.0
+    #: How its endpoints are found: given by the control plane (STATIC), by DNS, or not at all (NONE).
+    resolution: Literal["STATIC", "DNS", "DNS_ROUND_ROBIN", "NONE", "DYNAMIC_DNS"] = "STATIC"
+    #: Outside the mesh: no mutual TLS of the mesh's.
+    external: bool = False
+    #: Virtual addresses beside `cluster_ip`: IP addresses or blocks.
+    addresses: tuple[str, ...] = ()
+    #: Names its servers' certificates must have, if other than those of the pods behind it.
+    identities: tuple[str, ...] = ()
+    #: The ServiceEntry it comes from; None for one of Kubernetes.
+    entry: ConfigObject[ServiceEntrySpec] | None = None
+
+    @property
+    def vips(self) -> tuple[str, ...]:
+        """The single addresses under which clients connect to it."""
+        own = (self.cluster_ip,) if self.cluster_ip and self.cluster_ip != "None" else ()
+        return (*own, *(address for address in self.addresses if "/" not in address))
 
     @property
     def key(self) -> ServiceKey:
@@ -164,6 +182,8 @@ class Workload:
     service_account: str = "default"
     workload_name: str = ""
     injected: bool = False
+    #: Has passed its readiness probe.
+    ready: bool = True
     ports: tuple[WorkloadPort, ...] = ()
     region: str = ""
     zone: str = ""
@@ -323,19 +343,16 @@ class World:
         return self.objects("Gateway")
 
     @cached_property
+    def sidecars(self) -> tuple[ConfigObject[SidecarSpec], ...]:
+        return self.objects("Sidecar")
+
+    @cached_property
     def peer_authentications(self) -> tuple[ConfigObject[PeerAuthenticationSpec], ...]:
         return self.objects("PeerAuthentication")
 
     @cached_property
     def authorization_policies(self) -> tuple[ConfigObject[AuthorizationPolicySpec], ...]:
         return self.objects("AuthorizationPolicy")
-
-    @cached_property
-    def by_hostname(self) -> Mapping[str, Service]:
-        """Services by full host name (`reviews.default.svc.cluster.local`)."""
-        return self.memo.get(
-            "by_hostname", (self.services,), lambda: {s.hostname: s for s in self.services.values()}
-        )
 
     def workload_of(self, proxy: Proxy) -> Workload | None:
         """The pod the proxy runs in, if the control plane has seen it already."""

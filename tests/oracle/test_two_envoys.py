@@ -130,6 +130,54 @@ async def test_what_objects_mean_to_real_envoys() -> None:
 
         await _routing(mesh)
         await _access(mesh)
+        await _outside(mesh)
+
+
+OUTSIDE = """
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside}
+spec:
+  hosts: [outside.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  endpoints: [{address: ADDRESS, ports: {http: 9080}, serviceAccount: bookinfo-reviews}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: by-name}
+spec:
+  hosts: [named.example]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS
+  endpoints: [{address: ADDRESS, ports: {http: 9080}}]
+"""
+NARROW = """
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec: {egress: [{hosts: ["./outside.example"]}], outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
+"""
+
+
+async def _outside(mesh: Pair) -> None:
+    """Services that Kubernetes does not know of, and a Sidecar object that hides all others."""
+    entries = OUTSIDE.replace("ADDRESS", mesh.server.ip)
+    await mesh.apply(yaml=entries)
+    status, _, body = await mesh.get("http://outside.example/x")
+    assert status == 200, body
+    assert "URI=spiffe://cluster.local/ns/default/sa/bookinfo-productpage" in body, (
+        "mutual TLS inside the mesh"
+    )
+    status, _, body = await mesh.get("http://named.example/x")
+    assert status == 200, body
+    assert "x-forwarded-client-cert" not in body, "and none to the outside"
+    await mesh.apply(yaml=entries + NARROW)
+    assert await mesh.status("http://outside.example/x") == 200
+    assert await mesh.status(REVIEWS) == 502
+    assert await mesh.status("http://named.example/x") == 502
 
 
 async def _routing(mesh: Pair) -> None:

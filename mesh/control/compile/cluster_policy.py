@@ -49,13 +49,17 @@ def apply(cluster: Any, policy: TrafficPolicy, port: ServicePort) -> None:
     _balance(cluster, policy.load_balancer or LoadBalancerSettings.model_construct())
     if locality.weighs_localities(policy):
         cluster.common_lb_config.locality_weighted_lb_config.SetInParent()
-    pool = policy.connection_pool
-    _limits(cluster, policy)
-    if pool and pool.tcp:
-        _tcp(cluster, pool.tcp)
+    limit(cluster, policy)
     if policy.outlier_detection:
         _outlier_detection(cluster, policy.outlier_detection)
     http_options(cluster, policy, is_http2(policy, port))
+
+
+def limit(cluster: Any, policy: TrafficPolicy) -> None:
+    """The connection pool's limits and how its connections are made."""
+    _limits(cluster, policy)
+    if policy.connection_pool and policy.connection_pool.tcp:
+        _tcp(cluster, policy.connection_pool.tcp)
 
 
 def is_http2(policy: TrafficPolicy, port: ServicePort) -> bool:
@@ -71,6 +75,8 @@ def _balance(cluster: Any, settings: LoadBalancerSettings) -> None:
         cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
         cluster.ClearField("eds_cluster_config")
         cluster.ClearField("load_assignment")
+        return
+    if cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
         return
     cluster.lb_policy = _POLICIES[settings.simple]
     if settings.consistent_hash:

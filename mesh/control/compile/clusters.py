@@ -22,6 +22,8 @@ from mesh.control.compile.visibility import MergedRule, destination_rule_for, se
 from mesh.control.world import MeshConfig, Service, ServicePort, World
 
 _BLOCKS = ("load_balancer", "connection_pool", "outlier_detection", "tls")
+#: Seconds until a name is looked up again, if its DNS record does not say.
+_DNS_REFRESH = 60.0
 #: What a port has no setting of its own for.
 _WHOLE_BLOCKS = ("proxy_protocol", "retry_budget")
 _NO_POLICY = TrafficPolicy.model_construct()
@@ -31,8 +33,13 @@ Both = tuple[Mapping[str, Message], Mapping[str, Message]]
 
 def outbound(world: World, view: View) -> Both:
     """(clusters, endpoint sets) by name: everything a proxy with this view may call."""
-    services = services_for(world, view.namespace)
-    inputs = (services, world.endpoints, world.destination_rules, world.peer_authentications, world.mesh)
+    services = services_for(world, view.namespace, view.sidecar)
+    behind = (
+        world.endpoints,
+        world.objects("WorkloadEntry"),
+        world.workloads if has_selectors(world) else None,
+    )
+    inputs = (services, *behind, world.destination_rules, world.peer_authentications, world.mesh)
 
     def build() -> Both:
         clusters: dict[str, Message] = {}
@@ -41,11 +48,12 @@ def outbound(world: World, view: View) -> Both:
             rule = destination_rule_for(world, view.namespace, service, view.labels)
             for port, subset in _parts(service, rule):
                 policy = policy_for(world, rule, subset, port.port)
-                cluster = _outbound_cluster(world, view, service, port, subset, rule, policy)
+                wanted = preference(policy, view.locality, view.labels)
+                behind = load_assignment(world, service, port, subset, wanted)
+                cluster = _outbound_cluster(world, view, service, port, subset, rule, policy, behind)
                 clusters[cluster.name] = cluster
                 if cluster.type == cluster_pb2.Cluster.EDS:
-                    wanted = preference(policy, view.locality, view.labels)
-                    endpoints[cluster.name] = load_assignment(world, service, port, subset, wanted)
+                    endpoints[cluster.name] = behind
         return same_as_before("clusters", clusters), same_as_before("endpoint sets", endpoints)
 
     def same_as_before(what: str, found: dict[str, Message]) -> dict[str, Message]:
@@ -72,26 +80,59 @@ def _outbound_cluster(
     subset: Subset | None,
     rule: MergedRule | None,
     policy: TrafficPolicy,
+    behind: Any,
 ) -> Any:
     proven = identities(world, service)
     name = naming.outbound(port.port, subset.name if subset else "", service.hostname)
-    key = ("cluster", name, proven, rule_key(rule), _distinction(view, policy))
+    key = ("cluster", name, proven, rule_key(rule), _distinction(view, service, policy))
 
     def build() -> Any:
         cluster = base(world.mesh, name, service)
-        cluster.type = cluster_pb2.Cluster.EDS
-        cluster.eds_cluster_config.CopyFrom(
-            cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=name)
-        )
+        _discovery(cluster, service, port, view, behind)
         cluster_policy.apply(cluster, policy, port)
         if cluster.type == cluster_pb2.Cluster.ORIGINAL_DST:
             original_destination(cluster, view.interception)
         server_name = naming.sni(port.port, subset.name if subset else "", service.hostname)
-        _apply_tls(cluster, policy, server_name, proven, world.mesh, port, _may_read_secrets(view, rule))
+        automatic = world.mesh.enable_auto_mtls and not service.external
+        secrets = _may_read_secrets(view, rule)
+        _apply_tls(cluster, policy, server_name, proven, port, automatic=automatic, may_read_secrets=secrets)
         cluster_policy.apply_proxy_protocol(cluster, policy)
         return cluster
 
-    return world.memo.get(key, (service, rule, world.mesh), build)
+    inline = behind if service.resolution.startswith("DNS") else None
+    return world.memo.get(key, (service, rule, world.mesh, inline), build)
+
+
+def _discovery(cluster: Any, service: Service, port: ServicePort, view: View, behind: Any) -> None:
+    """How Envoy finds the endpoints: it is told (EDS), it asks DNS, or the client's destination says it."""
+    kinds = {"DNS": cluster_pb2.Cluster.STRICT_DNS, "DNS_ROUND_ROBIN": cluster_pb2.Cluster.LOGICAL_DNS}
+    if service.resolution in kinds:
+        cluster.type = kinds[service.resolution]
+        cluster.load_assignment.CopyFrom(behind)
+        cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
+        cluster.respect_dns_ttl = True
+        cluster.dns_refresh_rate.CopyFrom(pb.duration(_DNS_REFRESH))
+    elif service.resolution == "NONE" and view.interception == "NONE" and "*" not in service.hostname:
+        # Nobody has kept the address the client meant, only the name it asked for: so that is looked up.
+        cluster.type = cluster_pb2.Cluster.STRICT_DNS
+        cluster.load_assignment.CopyFrom(_one_endpoint(cluster.name, service.hostname, port.port))
+        cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
+        cluster.respect_dns_ttl = True
+    elif service.resolution == "NONE":
+        original_destination(cluster, view.interception)
+    else:
+        cluster.type = cluster_pb2.Cluster.EDS
+        cluster.eds_cluster_config.CopyFrom(
+            cluster_pb2.Cluster.EdsClusterConfig(eds_config=pb.ads(), service_name=cluster.name)
+        )
+
+
+def has_selectors(world: World) -> bool:
+    """Does a ServiceEntry choose pods? Nearly never; then a change of a pod alone means nothing to clusters."""
+    entries = world.objects("ServiceEntry")
+    return world.memo.get(
+        "entries with selectors", (entries,), lambda: any(entry.spec.workload_selector for entry in entries)
+    )
 
 
 def rule_key(rule: MergedRule | None) -> tuple[tuple[str, str], ...]:
@@ -99,12 +140,16 @@ def rule_key(rule: MergedRule | None) -> tuple[tuple[str, str], ...]:
     return tuple((source.namespace, source.name) for source in rule.sources) if rule else ()
 
 
-def _distinction(view: View, policy: TrafficPolicy) -> tuple[str, ...]:
+def _distinction(view: View, service: Service, policy: TrafficPolicy) -> tuple[Any, ...]:
     """The little that makes one client's cluster differ from another's under the same rule."""
-    found: tuple[str, ...] = ()
+    found: tuple[Any, ...] = ()
+    if service.resolution.startswith("DNS"):
+        found += (view.locality,)
     if policy.tls and policy.tls.credential_name:
         found += (view.type,)
-    if policy.load_balancer and policy.load_balancer.simple == "PASSTHROUGH":
+    if service.resolution == "NONE" or (
+        policy.load_balancer and policy.load_balancer.simple == "PASSTHROUGH"
+    ):
         found += (view.interception,)
     return found
 
@@ -157,15 +202,16 @@ def _apply_tls(
     policy: TrafficPolicy,
     server_name: str,
     proven: tuple[str, ...],
-    mesh: MeshConfig,
     port: ServicePort,
+    *,
+    automatic: bool,
     may_read_secrets: bool,
 ) -> None:
     """The rule's TLS mode; without one, mutual TLS to endpoints with a sidecar and plaintext to the others."""
     settings, http2 = policy.tls, cluster_policy.is_http2(policy, port)
     if settings is None:
         # Without endpoints of its own a cluster cannot tell which of them has a sidecar.
-        if mesh.enable_auto_mtls and cluster.type == cluster_pb2.Cluster.EDS:
+        if automatic and cluster.type != cluster_pb2.Cluster.ORIGINAL_DST:
             matched = cluster.transport_socket_matches.add(name="tlsMode-istio")
             matched.match.update({"tlsMode": "istio"})
             matched.transport_socket.CopyFrom(tls.client_socket(server_name, proven, http2=http2))
@@ -180,23 +226,36 @@ def _apply_tls(
         cluster.transport_socket.CopyFrom(tls.origination_socket(settings, host, http2=http2))
 
 
-def inbound(mesh: MeshConfig, app_address: str, port: int, *, http2: bool, captured: bool = False) -> Any:
-    """The app behind the sidecar, at its inside address (behind iptables: at the pod's own, see `_not_caught`)."""
+def inbound(
+    mesh: MeshConfig,
+    address: str,
+    port: int,
+    target: int,
+    policy: TrafficPolicy,
+    *,
+    http2: bool,
+    captured: bool = False,
+) -> Any:
+    """The app behind the sidecar: `port` as callers know it is `target` at the app's inside address (behind iptables:
+    at the pod's own, see `_not_caught`).
+    """
     cluster = base(mesh, naming.inbound(port))
     cluster.type = cluster_pb2.Cluster.STATIC
-    endpoint = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=pb.address(app_address, port))
-    )
-    cluster.load_assignment.CopyFrom(
-        endpoint_pb2.ClusterLoadAssignment(
-            cluster_name=cluster.name,
-            endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])],
-        )
-    )
-    cluster_policy.http_options(cluster, _NO_POLICY, http2)
+    cluster.load_assignment.CopyFrom(_one_endpoint(cluster.name, address, target))
+    cluster_policy.limit(cluster, policy)
+    cluster_policy.http_options(cluster, policy, http2)
     if captured:
         _not_caught(cluster)
     return cluster
+
+
+def _one_endpoint(name: str, address: str, port: int) -> Any:
+    endpoint = endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(address=pb.address(address, port))
+    )
+    return endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=name, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])]
+    )
 
 
 def passthrough(mesh: MeshConfig, interception: str) -> Any:

@@ -12,6 +12,7 @@ from envoy.config.core.v3 import base_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from mesh.api.destination_rule import Subset
+from mesh.control import registry
 from mesh.control.compile import pb
 from mesh.control.compile.authn import anything_disabled, mutual_tls
 from mesh.control.compile.locality import Group, Preference, groups
@@ -27,7 +28,7 @@ def load_assignment(
     preference: Preference | None = None,
 ) -> Any:
     """The endpoints of one port of a service, or of one subset of it: those ready now, the preferred ones first."""
-    endpoints = world.endpoints.get(service.key, ())
+    endpoints = registry.endpoints_of(world, service)
     policies = world.peer_authentications if anything_disabled(world) else None
     name = outbound(port.port, subset.name if subset else "", service.hostname)
 
@@ -46,7 +47,9 @@ def load_assignment(
 
 def identities(world: World, service: Service) -> tuple[str, ...]:
     """The identities a server of this service may prove: those of the pods behind it, sorted."""
-    endpoints = world.endpoints.get(service.key, ())
+    endpoints = registry.endpoints_of(world, service)
+    if service.identities:
+        return service.identities
 
     def build() -> tuple[str, ...]:
         domain = world.mesh.trust_domain

@@ -13,7 +13,8 @@ from mesh.api.gateway import GatewaySpec, Server
 from mesh.api.objects import ConfigObject
 from mesh.control.compile import naming, pb
 from mesh.control.compile.naming import host_matches, resolve
-from mesh.control.compile.routes import MAX_DIRECT_RESPONSE, Asker, rules_of, without_repeated_domains
+from mesh.control.compile.routes import MAX_DIRECT_RESPONSE, without_repeated_domains
+from mesh.control.compile.rules import Asker, rules_of
 from mesh.control.compile.view import view_of
 from mesh.control.compile.visibility import VirtualService, fits, services_selecting, virtual_services_for
 from mesh.control.world import Proxy, Service, World
@@ -91,8 +92,8 @@ def _virtual_hosts(world: World, proxy: Proxy, port: int, servers: list[BoundSer
         if not bound:
             continue
         names = frozenset(server.name for server in bound) | {server.gateway.name for server in bound}
-        key = ("gateway", proxy.id, view_of(world, proxy).rules_key, *sorted(names))
-        asker = Asker(proxy.namespace, proxy.labels, names, key)
+        view = view_of(world, proxy)
+        asker = Asker(view, names, ("gateway", proxy.id, view.rules_key, *sorted(names)))
         rules = rules_of(world, vs, bound[0].server.port.number, asker)
         for host in _hosts(world, vs, bound) if rules else ():
             routes[host].extend(rules)

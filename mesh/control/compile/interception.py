@@ -19,10 +19,14 @@ from mesh.api.tcp_routes import RouteDestination
 from mesh.control.compile import authz, http, naming, pb, tcp
 from mesh.control.compile.actions import Target
 from mesh.control.compile.authn import mutual_tls
+from mesh.control.compile.egress import egress_listeners, egress_of
 from mesh.control.compile.hashing import hash_of, rule_if_hashed
 from mesh.control.compile.listeners import InboundPort, inbound_chains, inbound_filters, inspect_tls, listener
-from mesh.control.compile.routes import Asker, destinations_of, mesh_asker, mesh_rules
+from mesh.control.compile.routes import egress_proxy, mesh_asker, mesh_rules, open_to_all
+from mesh.control.compile.rules import Asker, destinations_of
+from mesh.control.compile.view import View
 from mesh.control.compile.visibility import services_for
+from mesh.control.registry import by_hostname
 from mesh.control.world import Proxy, Service, ServicePort, World
 
 _EVERYWHERE = "0.0.0.0"
@@ -34,30 +38,65 @@ _SILENCE = 5
 _CATCH_ALL = "virtualInbound-catchall"
 
 
-def http_ports(world: World, namespace: str) -> list[int]:
-    """The ports on which a proxy of this namespace may meet HTTP; each has a route configuration."""
-    services = services_for(world, namespace)
+def http_ports(world: World, view: View) -> list[int]:
+    """The ports on which a proxy may meet HTTP; each has a route configuration."""
+    services = services_for(world, view.namespace, view.sidecar)
     return sorted({port.port for service in services for port in service.ports if port.is_http})
 
 
 def outbound(world: World, proxy: Proxy) -> Iterator[Any]:
     """15001, a listener for each HTTP port, and one for each address and port of other services."""
-    yield _virtual_outbound(world)
-    for port in http_ports(world, proxy.namespace):
+    asker = mesh_asker(world, proxy)
+    view = asker.view
+    yield _virtual_outbound(world, view)
+    own = {port for port, _ in egress_of(world, proxy)}
+    yield from egress_listeners(world, proxy)
+    for port in (port for port in http_ports(world, view) if port not in own):
         manager = http.network_filter(world.mesh, "outbound", f"outbound_{_EVERYWHERE}_{port}", rds=str(port))
         yield _unbound(_EVERYWHERE, port, [listener_components_pb2.FilterChain(filters=[manager])])
-    asker = mesh_asker(world, proxy)
-    for service in services_for(world, proxy.namespace):
+    shared: dict[int, list[Service]] = {}
+    for service in services_for(world, view.namespace, view.sidecar):
         for each in service.ports:
-            if each.is_http or each.protocol == "UDP" or service.cluster_ip in ("", "None"):
+            if each.is_http or each.protocol == "UDP" or each.port in own:
                 continue
-            yield _for_service(world, service, each, asker)
+            for address in service.vips:
+                yield _for_service(world, service, each, address, asker)
+            if not service.vips and service.entry and each.protocol in ("HTTPS", "TLS"):
+                shared.setdefault(each.port, []).append(service)
+    for port, services in shared.items():
+        yield _by_server_name(world, view, port, services, asker)
 
 
-def _for_service(world: World, service: Service, port: ServicePort, asker: Asker) -> Any:
+def _by_server_name(world: World, view: View, port: int, services: list[Service], asker: Asker) -> Any:
+    """A port on which services without an address are told apart by the server name clients ask for."""
+    chains: list[Any] = []
+    for service in services:
+        rules = tuple(mesh_rules(world, view).for_host(service.hostname))
+        chains += tcp.vs_chains(world, "outbound", rules, port, asker, is_tls=True)
+        to = Target(naming.outbound(port, "", service.hostname))
+        chain = listener_components_pb2.FilterChain(
+            filters=[tcp.proxy_filter(world, "outbound", [(to, _WHOLE)])]
+        )
+        chain.filter_chain_match.server_names.append(service.hostname)
+        chain.filter_chain_match.transport_protocol = "tls"
+        chains.append(chain)
+    rest = Target(unknown_destination(world, view))
+    filters = [tcp.proxy_filter(world, "outbound", [(rest, _WHOLE)])]
+    chains.append(listener_components_pb2.FilterChain(filters=filters))
+    return inspect_tls(_unbound(_EVERYWHERE, port, tcp.distinct(chains)))
+
+
+def unknown_destination(world: World, view: View) -> str:
+    """The cluster for connections to addresses nobody knows: on to them untouched, or nowhere."""
+    if not open_to_all(world, view):
+        return naming.BLACK_HOLE
+    return egress_proxy(world, view) or naming.PASSTHROUGH
+
+
+def _for_service(world: World, service: Service, port: ServicePort, address: str, asker: Asker) -> Any:
     """The listener of one port that is not HTTP: as tls and tcp routes say, else to the service."""
     is_tls = port.protocol in ("HTTPS", "TLS")
-    rules = tuple(mesh_rules(world, asker.namespace).for_host(service.hostname))
+    rules = tuple(mesh_rules(world, asker.view).for_host(service.hostname))
     rule = rule_if_hashed(world, asker.namespace, asker.labels, service)
     hashed = hash_of(world, rule, "", port.port)
 
@@ -66,11 +105,11 @@ def _for_service(world: World, service: Service, port: ServicePort, asker: Asker
         cluster = Target(naming.outbound(port.port, "", service.hostname), hashed)
         rest = tcp.proxy_filter(world, "outbound", [(cluster, _WHOLE)])
         chains.append(listener_components_pb2.FilterChain(filters=[rest]))
-        made = _unbound(service.cluster_ip, port.port, tcp.distinct(chains))
+        made = _unbound(address, port.port, tcp.distinct(chains))
         return inspect_tls(made) if is_tls and rules else made
 
-    key = ("tcp listener", service.key, port.port, asker.key)
-    services = tuple(world.by_hostname.get(name) for vs in rules for name in destinations_of(world, vs))
+    key = ("tcp listener", service.key, address, port.port, asker.key)
+    services = tuple(by_hostname(world).get(name) for vs in rules for name in destinations_of(world, vs))
     return world.memo.get(key, (service, port, rule, world.mesh, *rules, *services), build)
 
 
@@ -80,10 +119,9 @@ def _unbound(address: str, port: int, chains: list[Any]) -> Any:
     return made
 
 
-def _virtual_outbound(world: World) -> Any:
+def _virtual_outbound(world: World, view: View) -> Any:
     """Where no listener knows the destination: on to it untouched, or nowhere. Itself is nobody's destination."""
-    open_mesh = world.mesh.outbound_traffic_policy == "ALLOW_ANY"
-    cluster = naming.PASSTHROUGH if open_mesh else naming.BLACK_HOLE
+    cluster = unknown_destination(world, view)
     chains = [
         _black_hole_chain(world, "outbound", naming.OUTBOUND_PORT),
         listener_components_pb2.FilterChain(

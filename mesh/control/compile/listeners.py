@@ -13,10 +13,12 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
+from mesh.api.connection_pool import ConnectionPoolSettings
+from mesh.api.sidecar import IngressListener
 from mesh.control.compile import authz, http, naming, pb, tls
 from mesh.control.compile.authn import Mode, mutual_tls
 from mesh.control.compile.routes import inbound_routes
-from mesh.control.compile.visibility import services_selecting
+from mesh.control.compile.visibility import services_selecting, sidecar_for
 from mesh.control.world import Protocol, Proxy, World
 
 #: Annotation of Istio's: ports of the pod that bypass the mesh.
@@ -32,6 +34,9 @@ class InboundPort(NamedTuple):
     port: int
     protocol: Protocol
     excluded: bool = False
+    #: Where the app listens, if on another port than callers know.
+    target: int | None = None
+    pool: ConnectionPoolSettings | None = None
 
     @property
     def is_http(self) -> bool:
@@ -46,6 +51,10 @@ def inbound_ports(world: World, proxy: Proxy) -> tuple[InboundPort, ...]:
     """What the app declares: ports of its containers, targets of the services that select it, excluded ports."""
     workload = world.workload_of(proxy)
     labels = workload.labels if workload else proxy.labels
+    sidecar = sidecar_for(world, proxy.namespace, labels)
+    if sidecar and sidecar.spec.ingress:
+        return tuple(_ingress(each, sidecar.spec.inbound_connection_pool) for each in sidecar.spec.ingress)
+    pool = sidecar.spec.inbound_connection_pool if sidecar else None
     protocols: dict[int, Protocol] = {p.port: p.protocol for p in workload.ports} if workload else {}
     named = {p.name: p.port for p in workload.ports} if workload else {}
     for service in services_selecting(world, proxy.namespace, labels):
@@ -56,10 +65,18 @@ def inbound_ports(world: World, proxy: Proxy) -> tuple[InboundPort, ...]:
     excluded = _excluded(workload.annotations if workload else {})
     protocols |= {port: _PLAIN for port in excluded if port not in protocols}
     return tuple(
-        InboundPort(port, protocol, port in excluded)
+        InboundPort(port, protocol, port in excluded, pool=pool)
         for port, protocol in sorted(protocols.items())
         if port not in _OWN_PORTS and protocol != "UDP"
     )
+
+
+def _ingress(listener: IngressListener, pool: ConnectionPoolSettings | None) -> InboundPort:
+    """A port as a Sidecar object declares it; then the pod's own declarations do not count."""
+    said = listener.port.protocol.upper()
+    protocol: Any = said if said in ("HTTP", "HTTP2", "GRPC", "HTTPS", "TLS") else _PLAIN
+    target = listener.target[1] if listener.target else None
+    return InboundPort(listener.port.number, protocol, target=target, pool=listener.connection_pool or pool)
 
 
 def _excluded(annotations: Mapping[str, str]) -> frozenset[int]:

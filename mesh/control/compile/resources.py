@@ -9,11 +9,13 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from mesh.control.compile import clusters, gateways, interception, listeners, naming, routes
+from mesh.api.destination_rule import TrafficPolicy
+from mesh.control import registry
+from mesh.control.compile import clusters, egress, gateways, interception, listeners, naming, routes
 from mesh.control.compile.hashing import anything_hashed
 from mesh.control.compile.view import view_of
 from mesh.control.compile.visibility import services_for, virtual_services_for
-from mesh.control.world import Proxy, World
+from mesh.control.world import MeshConfig, Proxy, World
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
@@ -53,19 +55,19 @@ def compile(world: World, proxy: Proxy) -> Resources:
 
 def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     workload, mesh = world.workload_of(proxy), world.mesh
+    view = view_of(world, proxy)
     known = (proxy, workload)
     ports: tuple[listeners.InboundPort, ...] = ()
     if proxy.inbound_capture:
         ports = world.memo.get(
             ("inbound ports", proxy.id),
-            (*known, world.services),
+            (*known, world.services, view.sidecar),
             lambda: listeners.inbound_ports(world, proxy),
         )
+    captured = proxy.interception == "REDIRECT"
 
     def own_clusters() -> Named:
-        captured = proxy.interception == "REDIRECT"
-        app = proxy.ip if captured else proxy.app_address
-        apps = (clusters.inbound(mesh, app, p.port, http2=p.is_http2, captured=captured) for p in ports)
+        apps = [_app(mesh, proxy, port) for port in ports]
         common = [clusters.passthrough(mesh, proxy.interception), clusters.black_hole(mesh)]
         rest = [clusters.inbound_passthrough(mesh)] if captured else []
         return _named([*common, *rest, *apps])
@@ -74,33 +76,56 @@ def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
         if proxy.interception == "REDIRECT":
             return _named([interception.inbound(world, proxy, ports)])
         inbound = (listeners.inbound(world, proxy, port) for port in ports)
-        return _named([listeners.http_proxy(world, proxy), *inbound])
+        outbound = [listeners.http_proxy(world, proxy), *egress.egress_listeners(world, proxy)]
+        return _named([*outbound, *inbound])
 
+    # What listeners for egress ports of a Sidecar object depend on.
+    scoped = (view.sidecar, registry.services(world), world.virtual_services) if view.sidecar else ()
     policies = (world.peer_authentications, world.authorization_policies)
     # The ports are part of the keys, so that a change of services which leaves them alone changes nothing here.
     own = world.memo.get(("own clusters", proxy.id, ports), (*known, mesh), own_clusters)
-    sockets = world.memo.get(("own listeners", proxy.id, ports), (*known, mesh, *policies), own_listeners)
+    sockets = world.memo.get(
+        ("own listeners", proxy.id, ports), (*known, mesh, *policies, *scoped), own_listeners
+    )
     if proxy.interception == "REDIRECT":
         return own, {**_captured_listeners(world, proxy), **sockets}, _captured_routes(world, proxy)
-    return own, sockets, {naming.HTTP_PROXY: routes.http_proxy_routes(world, proxy)}
+    tables = {naming.HTTP_PROXY: routes.http_proxy_routes(world, proxy)}
+    return own, sockets, {**tables, **_egress_routes(world, proxy)}
+
+
+def _egress_routes(world: World, proxy: Proxy) -> Named:
+    found = ((port, each) for port, each in egress.egress_of(world, proxy) if egress.is_http(each))
+    return {str(port): routes.outbound_routes(world, proxy, port, each) for port, each in found}
+
+
+def _app(mesh: MeshConfig, proxy: Proxy, port: listeners.InboundPort) -> Any:
+    """The cluster of the app behind one port."""
+    policy = TrafficPolicy.model_construct(connection_pool=port.pool)
+    target, captured = port.target or port.port, proxy.interception == "REDIRECT"
+    address = proxy.ip if captured else proxy.app_address
+    http2 = port.is_http2
+    return clusters.inbound(mesh, address, port.port, target, policy, http2=http2, captured=captured)
 
 
 def _captured_listeners(world: World, proxy: Proxy) -> Named:
     """Outbound listeners behind iptables: mostly the same for all sidecars of a namespace."""
     key = ("captured listeners", routes.mesh_asker(world, proxy).key)
     hashing = world.destination_rules if anything_hashed(world) else None
-    rules = virtual_services_for(world, proxy.namespace)
-    inputs = (services_for(world, proxy.namespace), rules, world.services, world.mesh, hashing)
+    view = view_of(world, proxy)
+    rules = virtual_services_for(world, view.namespace, view.sidecar)
+    services = services_for(world, view.namespace, view.sidecar)
+    inputs = (services, rules, registry.services(world), world.mesh, hashing, view.sidecar)
     return world.memo.get(key, inputs, lambda: _named(interception.outbound(world, proxy)))
 
 
 def _captured_routes(world: World, proxy: Proxy) -> Named:
-    ports = interception.http_ports(world, proxy.namespace)
-    return {str(port): routes.outbound_routes(world, proxy, port) for port in ports}
+    ports = interception.http_ports(world, view_of(world, proxy))
+    every = {str(port): routes.outbound_routes(world, proxy, port) for port in ports}
+    return {**every, **_egress_routes(world, proxy)}
 
 
 def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
-    inputs = (proxy, world.services, world.workload_of(proxy), world.gateways, world.mesh)
+    inputs = (proxy, registry.services(world), world.workload_of(proxy), world.gateways, world.mesh)
 
     def sockets() -> Named:
         return _named(

@@ -12,100 +12,19 @@ from typing import Any, NamedTuple
 from envoy.config.route.v3 import route_components_pb2 as route
 from envoy.config.route.v3 import route_pb2
 
-from mesh.api.routing import Destination
+from mesh.api.sidecar import EgressListener
 from mesh.api.virtual_service import MESH
 from mesh.control.compile import naming, pb
-from mesh.control.compile.actions import Target, TargetOf, build_route, default_route
+from mesh.control.compile.actions import default_route
 from mesh.control.compile.hashing import anything_hashed, hash_of, rule_if_hashed
-from mesh.control.compile.matches import applies, is_catch_all
 from mesh.control.compile.naming import host_matches, most_specific, resolve, short_names
-from mesh.control.compile.view import view_of
-from mesh.control.compile.visibility import VirtualService, services_for, virtual_services_for
-from mesh.control.world import Labels, Proxy, Service, ServicePort, World
+from mesh.control.compile.rules import Asker, rules_of
+from mesh.control.compile.view import View, view_of
+from mesh.control.compile.visibility import VirtualService, imports, services_for, virtual_services_for
+from mesh.control.registry import services as all_services
+from mesh.control.world import Proxy, Service, ServicePort, World
 
 MAX_DIRECT_RESPONSE = 1024 * 1024
-
-
-class Asker(NamedTuple):
-    """For whom rules are compiled: what `sourceLabels`, `sourceNamespace` and `gateways` of a match look at, and for
-    whom DestinationRules are.
-    """
-
-    namespace: str
-    labels: Labels
-    gateways: frozenset[str]
-    #: Stands for this value in keys of the memo.
-    key: Any
-
-
-def rules_of(world: World, vs: VirtualService, port: int, asker: Asker) -> tuple[Any, ...]:
-    """The routes of a VirtualService on one port, for one kind of asker, in order; none if no rule applies.
-
-    A rule without condition fits every request, so what stands behind it is left out.
-    """
-    names = destinations_of(world, vs)
-    services = tuple(world.by_hostname.get(name) for name in names)
-    hashing = tuple(rule_if_hashed(world, asker.namespace, asker.labels, service) for service in services)
-    key = ("rules", vs.namespace, vs.name, port, asker.key)
-    inputs = (vs, world.mesh, *services, *hashing)
-    return world.memo.get(key, inputs, lambda: _build_rules(world, vs, port, asker))
-
-
-def _build_rules(world: World, vs: VirtualService, port: int, asker: Asker) -> tuple[Any, ...]:
-    choose = target_of(world, vs.namespace, port, asker)
-    routes = []
-    for rule in vs.spec.http:
-        for match in rule.match or (None,):
-            if match is not None and not applies(match, port, asker.namespace, asker.labels, asker.gateways):
-                continue
-            built = build_route(rule, match, port, choose)
-            built.metadata.filter_metadata["istio"].update({"config": config_path(vs)})
-            routes.append(built)
-            if is_catch_all(match):
-                return tuple(routes)
-    return tuple(routes)
-
-
-def config_path(vs: VirtualService) -> str:
-    """Where a route comes from, in the form Istio writes it."""
-    group = "networking.istio.io/v1"
-    return f"/apis/{group}/namespaces/{vs.namespace}/virtual-service/{vs.name}"
-
-
-def destinations_of(world: World, vs: VirtualService) -> tuple[str, ...]:
-    """Full host names of all services a VirtualService sends requests to."""
-
-    def build() -> tuple[str, ...]:
-        targets = [to.destination for rule in vs.spec.http for to in rule.route]
-        targets += [to.destination for rule in vs.spec.http for to in rule.mirrors]
-        targets += [rule.mirror for rule in vs.spec.http if rule.mirror]
-        targets += [to.destination for tls in vs.spec.tls for to in tls.route]
-        targets += [to.destination for tcp in vs.spec.tcp for to in tcp.route]
-        domain = world.mesh.cluster_domain
-        return tuple(dict.fromkeys(resolve(to.host, vs.namespace, domain) for to in targets))
-
-    return world.memo.get(("destinations", vs.namespace, vs.name), (vs, world.mesh), build)
-
-
-def target_of(world: World, namespace: str, port: int, asker: Asker) -> TargetOf:
-    """Names the cluster of a destination, whether it exists or not: a missing one answers 503 with flag NC."""
-
-    def choose(destination: Destination) -> Target:
-        hostname = resolve(destination.host, namespace, world.mesh.cluster_domain)
-        service = world.by_hostname.get(hostname)
-        number = port
-        if destination.port:
-            number = destination.port.number
-        elif service and len(service.ports) == 1:
-            number = service.ports[0].port
-        rule = rule_if_hashed(world, asker.namespace, asker.labels, service)
-        hashed = hash_of(world, rule, destination.subset, number)
-        return Target(naming.outbound(number, destination.subset, hostname), hashed)
-
-    return choose
-
-
-# --- what a sidecar sees ---
 
 
 class MeshRules(NamedTuple):
@@ -125,8 +44,9 @@ class MeshRules(NamedTuple):
             yield from self.wildcards[pattern]
 
 
-def mesh_rules(world: World, namespace: str) -> MeshRules:
-    listed = virtual_services_for(world, namespace)
+def mesh_rules(world: World, view: View) -> MeshRules:
+    """The VirtualServices for the sidecars with this view."""
+    listed = virtual_services_for(world, view.namespace, view.sidecar)
 
     def build() -> MeshRules:
         exact: dict[str, tuple[VirtualService, ...]] = {}
@@ -145,15 +65,16 @@ def mesh_rules(world: World, namespace: str) -> MeshRules:
             label_sets |= {tuple(sorted(labels.items())): labels for labels in asked if labels}
         return MeshRules(exact, wildcards, tuple(label_sets.values()))
 
-    return world.memo.get(("mesh rules", namespace), (listed, world.mesh), build)
+    sidecar = view.sidecar.name if view.sidecar else None
+    return world.memo.get(("mesh rules", view.namespace, sidecar), (listed, world.mesh, view.sidecar), build)
 
 
 def mesh_asker(world: World, proxy: Proxy) -> Asker:
     """Sidecars that fulfil the same label conditions get the same routes, so only that is part of the key."""
-    label_sets = mesh_rules(world, proxy.namespace).label_sets
-    fulfilled = tuple(all(proxy.labels.get(k) == v for k, v in wanted.items()) for wanted in label_sets)
-    key = (view_of(world, proxy).rules_key, fulfilled)
-    return Asker(proxy.namespace, proxy.labels, frozenset({MESH}), key)
+    view = view_of(world, proxy)
+    label_sets = mesh_rules(world, view).label_sets
+    fulfilled = tuple(all(view.labels.get(k) == v for k, v in wanted.items()) for wanted in label_sets)
+    return Asker(view, frozenset({MESH}), (view.rules_key, fulfilled))
 
 
 def http_proxy_routes(world: World, proxy: Proxy) -> Any:
@@ -161,18 +82,27 @@ def http_proxy_routes(world: World, proxy: Proxy) -> Any:
     return outbound_routes(world, proxy, None)
 
 
-def outbound_routes(world: World, proxy: Proxy, port: int | None) -> Any:
-    """The routes of a listener for one service port, or (None) of the HTTP proxy, which serves all ports."""
+def outbound_routes(
+    world: World, proxy: Proxy, port: int | None, egress: EgressListener | None = None
+) -> Any:
+    """The routes of a listener for one service port, or (None) of the HTTP proxy, which serves all ports.
+
+    A port for which a Sidecar object has a listener of its own (`egress`) serves what that one names.
+    """
     asker = mesh_asker(world, proxy)
-    services = services_for(world, proxy.namespace)
-    listed = virtual_services_for(world, proxy.namespace)
+    sidecar = asker.view.sidecar
+    visible = services_for(world, proxy.namespace, sidecar)
+    listed = virtual_services_for(world, proxy.namespace, sidecar)
 
     def build() -> Any:
+        services = visible
+        if sidecar and egress:
+            services = tuple(s for s in visible if imports(sidecar, s.namespace, s.hostname, [egress]))
         hosts = [*_service_hosts(world, services, asker, port), *_other_hosts(world, services, asker, port)]
         hosts = sorted(without_repeated_domains(hosts), key=lambda host: str(host.name))
         return route_pb2.RouteConfiguration(
             name=naming.HTTP_PROXY if port is None else str(port),
-            virtual_hosts=[*hosts, _catch_all(world, proxy)],
+            virtual_hosts=[*hosts, _catch_all(world, asker.view)],
             validate_clusters=pb.boolean(False),
             ignore_port_in_host_matching=port is not None,
             max_direct_response_body_size_bytes=pb.uint32(MAX_DIRECT_RESPONSE),
@@ -180,13 +110,14 @@ def outbound_routes(world: World, proxy: Proxy, port: int | None) -> Any:
 
     key = ("outbound routes", port, proxy.interception, asker.key)
     hashing = world.destination_rules if anything_hashed(world) else None
-    return world.memo.get(key, (services, world.services, listed, world.mesh, hashing), build)
+    inputs = (visible, all_services(world), listed, world.mesh, hashing, sidecar, egress)
+    return world.memo.get(key, inputs, build)
 
 
 def _service_hosts(
     world: World, services: Iterable[Service], asker: Asker, only: int | None
 ) -> Iterator[Any]:
-    rules = mesh_rules(world, asker.namespace)
+    rules = mesh_rules(world, asker.view)
     for service in services:
         for port in service.ports:
             if not port.is_http or only not in (None, port.port):
@@ -211,8 +142,7 @@ def _service_host(
     def build() -> Any:
         cluster = naming.outbound(port.port, "", service.hostname)
         names = short_names(service.hostname, asker.namespace, world.mesh.cluster_domain)
-        if service.cluster_ip and service.cluster_ip != "None":
-            names.append(service.cluster_ip)
+        names += service.vips
         return route.VirtualHost(
             name=name,
             domains=_domains(names, port.port) if with_port else names,
@@ -246,7 +176,7 @@ def _other_hosts(world: World, services: Iterable[Service], asker: Asker, only: 
     if only not in (None, 80):
         return
     known = {service.hostname for service in services}
-    rules = mesh_rules(world, asker.namespace)
+    rules = mesh_rules(world, asker.view)
     for host, candidates in (*rules.exact.items(), *rules.wildcards.items()):
         if host in known or any(host_matches(host, name) for name in known if host.startswith("*")):
             continue
@@ -270,10 +200,27 @@ def without_repeated_domains(hosts: Iterable[Any]) -> Iterator[Any]:
             yield copy
 
 
-def _catch_all(world: World, proxy: Proxy) -> Any:
+def open_to_all(world: World, view: View) -> bool:
+    """May a client call hosts the mesh does not know? Its Sidecar object says, else the mesh config."""
+    policy = view.sidecar.spec.outbound_traffic_policy if view.sidecar else None
+    return (policy.mode if policy else world.mesh.outbound_traffic_policy) == "ALLOW_ANY"
+
+
+def egress_proxy(world: World, view: View) -> str | None:
+    """The cluster by way of which calls to unknown hosts go, where a Sidecar object names one."""
+    policy = view.sidecar.spec.outbound_traffic_policy if view.sidecar else None
+    to = policy.egress_proxy if policy else None
+    if to is None or to.port is None or view.sidecar is None:
+        return None
+    hostname = resolve(to.host, view.sidecar.namespace, world.mesh.cluster_domain)
+    return naming.outbound(to.port.number, to.subset, hostname)
+
+
+def _catch_all(world: World, view: View) -> Any:
     """Hosts the mesh does not know: passed on, or refused with 502 (Istio's `block_all`)."""
-    if world.mesh.outbound_traffic_policy == "ALLOW_ANY":
-        host = route.VirtualHost(name="allow_any", domains=["*"], routes=[default_route(naming.PASSTHROUGH)])
+    if open_to_all(world, view):
+        to = egress_proxy(world, view) or naming.PASSTHROUGH
+        host = route.VirtualHost(name="allow_any", domains=["*"], routes=[default_route(to)])
         host.routes[0].name = "allow_any"
         host.routes[0].route.ClearField("retry_policy")
         return host

@@ -19,7 +19,7 @@ from google.protobuf.wrappers_pb2 import UInt32Value
 from mesh.api.tcp_routes import L4MatchAttributes, RouteDestination, TLSMatchAttributes
 from mesh.control.compile import access_log, pb
 from mesh.control.compile.actions import Target
-from mesh.control.compile.routes import Asker, target_of
+from mesh.control.compile.rules import Asker, target_of
 from mesh.control.compile.visibility import VirtualService
 from mesh.control.world import World
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from mesh.api.destination_rule import TrafficPolicy
+from mesh.control.compile.visibility import Sidecar, sidecar_for
 from mesh.control.world import Interception, Labels, Locality, Proxy, ProxyType, World
 
 
@@ -21,7 +22,9 @@ class View(NamedTuple):
     locality: Locality
     type: ProxyType
     interception: Interception
-    #: Which DestinationRules are for this client: its namespace, and the workloadSelectors that fit it.
+    #: What of the mesh it is to see; None: everything.
+    sidecar: Sidecar | None
+    #: Which DestinationRules are for this client: its namespace, the workloadSelectors that fit it, its Sidecar.
     rules_key: Any
     #: Stands for the whole view in keys of the memo.
     key: Any
@@ -42,7 +45,8 @@ def view_of(world: World, proxy: Proxy) -> View:
     labels = workload.labels if workload else proxy.labels
     place = workload.locality if workload and any(workload.locality) else proxy.locality
     fulfilled = tuple(all(labels.get(k) == v for k, v in wanted.items()) for wanted in asked.selectors)
-    rules_key = (proxy.namespace, fulfilled)
+    sidecar = sidecar_for(world, proxy.namespace, labels) if proxy.type == "sidecar" else None
+    rules_key = (proxy.namespace, fulfilled, (sidecar.namespace, sidecar.name) if sidecar else None)
     key = (
         rules_key,
         proxy.type,
@@ -50,7 +54,7 @@ def view_of(world: World, proxy: Proxy) -> View:
         place if asked.localities else None,
         tuple(labels.get(name) for name in asked.labels),
     )
-    return View(proxy.namespace, labels, place, proxy.type, proxy.interception, rules_key, key)
+    return View(proxy.namespace, labels, place, proxy.type, proxy.interception, sidecar, rules_key, key)
 
 
 def _distinctions(world: World) -> _Distinctions:

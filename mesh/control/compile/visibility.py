@@ -8,13 +8,16 @@ from types import MappingProxyType
 
 from mesh.api.destination_rule import DestinationRuleSpec, Subset, TrafficPolicy
 from mesh.api.objects import ConfigObject
+from mesh.api.sidecar import EgressListener, SidecarSpec
 from mesh.api.virtual_service import VirtualServiceSpec
+from mesh.control import registry
 from mesh.control.compile.delegates import whole_virtual_services
-from mesh.control.compile.naming import most_specific, resolve
+from mesh.control.compile.naming import host_matches, most_specific, resolve
 from mesh.control.world import Labels, Service, World
 
 DestinationRule = ConfigObject[DestinationRuleSpec]
 VirtualService = ConfigObject[VirtualServiceSpec]
+Sidecar = ConfigObject[SidecarSpec]
 
 
 def exported(export_to: Sequence[str], own_namespace: str, client_namespace: str) -> bool:
@@ -26,18 +29,61 @@ def exported(export_to: Sequence[str], own_namespace: str, client_namespace: str
     return client_namespace in export_to
 
 
-def services_for(world: World, namespace: str) -> tuple[Service, ...]:
-    """The services a proxy of this namespace may call, sorted; without ExternalName services (no endpoints)."""
+def services_for(world: World, namespace: str, sidecar: Sidecar | None = None) -> tuple[Service, ...]:
+    """The services a proxy of this namespace may call, sorted: those exported to it that its Sidecar object, if there
+    is one, lets it see. Of several for one host its own namespace's comes first, then Kubernetes', then the oldest.
+    """
+    found = registry.services(world)
 
     def build() -> tuple[Service, ...]:
-        seen = (
-            service
-            for _, service in sorted(world.services.items())
-            if service.type != "ExternalName" and exported(service.export_to, service.namespace, namespace)
-        )
-        return tuple(seen)
+        seen: dict[str, Service] = {}
+        for service in found.values():
+            if not exported(service.export_to, service.namespace, namespace):
+                continue
+            if sidecar and not imports(sidecar, service.namespace, service.hostname):
+                continue
+            other = seen.setdefault(service.hostname, service)
+            if other is not service and _precedence(service, namespace) < _precedence(other, namespace):
+                seen[service.hostname] = service
+        return tuple(sorted(seen.values(), key=lambda service: service.key))
 
-    return world.memo.get(("services", namespace), (world.services,), build)
+    return world.memo.get(("services", namespace, _sidecar_key(sidecar)), (found, sidecar), build)
+
+
+def _precedence(service: Service, namespace: str) -> tuple[bool, bool, float, str]:
+    return (service.namespace != namespace, service.entry is not None, service.created, service.namespace)
+
+
+def _sidecar_key(sidecar: Sidecar | None) -> tuple[str, str] | None:
+    return (sidecar.namespace, sidecar.name) if sidecar else None
+
+
+def sidecar_for(world: World, namespace: str, labels: Labels) -> Sidecar | None:
+    """The Sidecar object of a workload: one that selects it, else its namespace's, else the mesh's (root namespace)."""
+    listed = world.sidecars
+    if not listed:
+        return None
+    own = [each for each in listed if each.namespace == namespace]
+    general = [each for each in own if each.spec.workload_selector is None]
+    selecting = [s for s in own if s.spec.workload_selector and s.spec.workload_selector.selects(labels)]
+    of_mesh = [each for each in listed if each.namespace == world.mesh.root_namespace]
+    of_mesh = [each for each in of_mesh if each.spec.workload_selector is None]
+    return next(iter((*selecting, *general, *of_mesh)), None)
+
+
+def imports(
+    sidecar: Sidecar, namespace: str, host: str, listeners: Sequence[EgressListener] | None = None
+) -> bool:
+    """Does a Sidecar object's egress (or these listeners of it) let its workloads see this host?"""
+    chosen = sidecar.spec.egress if listeners is None else listeners
+    if not chosen:
+        return True
+    for entry in (entry for listener in chosen for entry in listener.hosts):
+        place, _, pattern = entry.partition("/")
+        place = sidecar.namespace if place == "." else place
+        if place in ("*", namespace) and host_matches(pattern.lower(), host):
+            return True
+    return False
 
 
 def services_selecting(world: World, namespace: str, labels: Labels) -> list[Service]:
@@ -45,12 +91,12 @@ def services_selecting(world: World, namespace: str, labels: Labels) -> list[Ser
 
     A thousand proxies ask this of a thousand services: so services are found by the first label they ask for.
     """
-    services = world.services
+    services = registry.services(world)
 
     def build() -> dict[tuple[str, str, str], list[Service]]:
         index: dict[tuple[str, str, str], list[Service]] = {}
         for service in services.values():
-            if service.selector:
+            if service.selector and service.entry is None:
                 key, value = min(service.selector.items())
                 index.setdefault((service.namespace, key, value), []).append(service)
         return index
@@ -65,14 +111,23 @@ def fits(selector: Mapping[str, str], labels: Labels) -> bool:
     return all(labels.get(key) == value for key, value in selector.items())
 
 
-def virtual_services_for(world: World, namespace: str) -> tuple[VirtualService, ...]:
+def virtual_services_for(
+    world: World, namespace: str, sidecar: Sidecar | None = None
+) -> tuple[VirtualService, ...]:
     """The VirtualServices a proxy of this namespace obeys, oldest first."""
     listed = whole_virtual_services(world)
 
     def build() -> tuple[VirtualService, ...]:
-        return tuple(vs for vs in listed if exported(vs.spec.export_to, vs.namespace, namespace))
+        found = (vs for vs in listed if exported(vs.spec.export_to, vs.namespace, namespace))
+        return tuple(vs for vs in found if sidecar is None or _imports_rules(world, sidecar, vs))
 
-    return world.memo.get(("virtual services", namespace), (listed,), build)
+    return world.memo.get(("virtual services", namespace, _sidecar_key(sidecar)), (listed, sidecar), build)
+
+
+def _imports_rules(world: World, sidecar: Sidecar, vs: VirtualService) -> bool:
+    domain = world.mesh.cluster_domain
+    hosts = (resolve(host, vs.namespace, domain) for host in vs.spec.hosts)
+    return any(imports(sidecar, vs.namespace, host) for host in hosts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,9 @@ def test_every_version_is_served_and_one_is_stored_with_a_status() -> None:
         "virtualservices.networking.istio.io",
         "destinationrules.networking.istio.io",
         "gateways.networking.istio.io",
+        "serviceentries.networking.istio.io",
+        "workloadentries.networking.istio.io",
+        "sidecars.networking.istio.io",
         "peerauthentications.security.istio.io",
         "authorizationpolicies.security.istio.io",
     }
