@@ -49,7 +49,7 @@ class Lab:
         return done.stdout
 
     def apply(self, *objects: Object) -> None:
-        """Apply objects."""
+        """Apply objects; the API server checks them, kubectl need not fetch the schemas to do so too."""
         self.kubectl("apply", "--validate=false", "-f", "-", stdin=yaml.safe_dump_all(objects))
 
     def get(self, *words: str) -> Object:

@@ -130,6 +130,25 @@ def test_handed_over_a_cluster_outlives_who_started_it(tmp_path: Path) -> None:
     await_end(cluster, pids)
 
 
+def test_by_hand_a_cluster_may_be_owned_by_a_pipe(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    state = tmp_path / "state"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cluster.embedded", "--state-dir", str(state), "--owner-fd", str(read_end)],
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=[read_end],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(read_end)
+    assert process.stdout
+    ready = json.loads(process.stdout.readline())["ready"]
+    assert Path(ready["kubeconfig"]).is_file()
+    os.close(write_end)
+    assert process.wait(10) == 0
+    assert not state.exists() and not lifeline.marked(ready["mark"])
+
+
 def test_a_container_that_ends_takes_its_children_along(lab: Lab) -> None:
     script = RUNAWAY.replace("time.sleep(1000)\n", "").replace('print("running", flush=True)', "")
     lab.apply(lab.pod("brief", command=["python", "-c", script], restartPolicy="Never"))
