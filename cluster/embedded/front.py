@@ -73,6 +73,8 @@ class Front:
         if not target.resource:
             self.authorizer.check(user, Ask(target.verb, path=target.path))
             return await self._outside(target, request.headers.get("Accept", ""))
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         kind = self.registry.get(target.group, target.version, target.resource)
         self._check_scope(kind.namespaced, target)
         if target.subresource and target.subresource not in kind.subresources:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 HOP_BY_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer",
               "transfer-encoding", "upgrade", "proxy-connection"}  # fmt: skip
-PRIVATE = {"authorization", "host", "content-length"}
+PRIVATE = {"authorization", "host", "content-length", "expect"}
 """Request headers that are the API server's own business: a backend must not see the caller's credentials."""
 
 

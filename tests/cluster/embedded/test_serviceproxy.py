@@ -2,6 +2,8 @@
 not.
 """
 
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,6 +89,20 @@ def test_post_and_large_bodies(api: Any, proxied: str) -> None:
     body = b"0123456789" * 1_000_000
     answer = api.send("POST", f"{proxied}/web:http/proxy/", body, media="application/octet-stream")
     assert answer.status == 201 and answer.data == body
+
+
+def test_who_waits_to_be_told_to_send_is_told(api: Any, proxied: str) -> None:
+    """`Expect: 100-continue`, which curl sends before a large body."""
+    where = urllib3.util.parse_url(api.server)
+    context = ssl.create_default_context(cafile=str(api.state / "pki" / "ca.crt"))
+    head = f"POST {proxied}/web:http/proxy/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+    head += "Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    with socket.create_connection((where.host, where.port), 10) as raw:
+        with context.wrap_socket(raw, server_hostname=where.host) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 100 Continue")
+            connection.sendall(b"hi")
+            assert b"".join(iter(lambda: connection.recv(4096), b"")).endswith(b"hi")
 
 
 def test_answers_stream(api: Any, proxied: str) -> None:
