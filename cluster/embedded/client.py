@@ -202,6 +202,8 @@ def _spawn(
         "PYTHONPATH": os.pathsep.join(own),
         lifeline.MARK: f"{state_dir}.{os.getpid()}.{time.time_ns()}",
     }
+    if sys.platform == "darwin":  # else the Objective-C runtime ends forks of a process that has used it
+        env["OBJC_DISABLE_INITIALIZE_FORK_SAFETY"] = "YES"
     with (state_dir / "cluster.log").open("ab") as log:
         return subprocess.Popen(
             command, env=env, cwd=state_dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

@@ -16,6 +16,7 @@ and must stay light: every container loads it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -86,7 +87,7 @@ def install() -> None:
     _patch_bind(inside, bound)
     if pod != "127.0.0.1":
         _patch_connect(pod)
-    _patch_names(hosts)
+    _patch_names(hosts, inside)
 
 
 def _ports(variable: str) -> dict[int, int]:
@@ -98,7 +99,7 @@ def _patch_bind(inside: str, ports: dict[int, int]) -> None:
         if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] in WILDCARDS:
             if self.family == socket.AF_INET6:
                 # There are no IPv6 addresses here: tell servers that try both to go on with IPv4.
-                raise OSError(99, "IPv6 is not available in this pod")
+                raise OSError(errno.EADDRNOTAVAIL, "IPv6 is not available in this pod")
             address = (inside, *address[1:])
         if ports and self.family == socket.AF_INET:
             address = (address[0], ports.get(address[1], address[1]))
@@ -150,9 +151,11 @@ def _patch_connect(pod: str) -> None:
     socket.socket.connect_ex = connect_ex  # type: ignore[method-assign, assignment]
 
 
-def _patch_names(hosts: Hosts) -> None:
+def _patch_names(hosts: Hosts, inside: str) -> None:
     def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
+        if _asks_for_wildcard(name, args, kwargs):
+            return _original_getaddrinfo(inside, port, *args, **kwargs)
         found = hosts.find(name) if isinstance(name, str) and name and not _is_address(name) else None
         if found is None:
             return _original_getaddrinfo(host, port, *args, **kwargs)
@@ -171,6 +174,14 @@ def _patch_names(hosts: Hosts) -> None:
 
     socket.getaddrinfo = getaddrinfo
     socket.gethostbyname = gethostbyname
+
+
+def _asks_for_wildcard(name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a server asks what to bind: it must not be sent to IPv6 first, as some systems would."""
+    family = kwargs.get("family", args[0] if args else 0)
+    flags = kwargs.get("flags", args[3] if len(args) > 3 else 0)
+    passive = bool(flags & socket.AI_PASSIVE)
+    return passive and family in (0, socket.AF_INET) and (name is None or name in WILDCARDS)
 
 
 def _is_address(name: str) -> bool:

@@ -170,3 +170,25 @@ def test_address_pairs_are_distinct_and_reused_late() -> None:
     assert all(int(address.split(".")[2]) < 128 for address in addresses)
     with pytest.raises(ValueError, match="no pod address"):
         slots.Slot(9).pair(127 * 127)
+
+
+def test_servers_of_every_kind_listen_at_the_pods_address(lab: Lab) -> None:
+    script = """
+import asyncio, socket, socketserver, sys
+async def main():
+    for host in (None, "", "0.0.0.0"):
+        server = await asyncio.start_server(lambda r, w: None, host, 0)
+        print(*{s.getsockname()[0] for s in server.sockets})
+asyncio.run(main())
+print(socketserver.TCPServer(("", 0), None).server_address[0], socket.create_server(("0.0.0.0", 0)).getsockname()[0])
+try:
+    socket.socket(socket.AF_INET6).bind(("::", 0))
+except OSError as error:
+    print(error.strerror)
+print(socket.create_server(("127.0.0.1", 0)).getsockname()[0])
+"""
+    lab.apply(lab.pod("servers", command=["python", "-c", script], restartPolicy="Never"))
+    lab.until(lambda: lab.get("pod", "servers").get("status", {}).get("phase") == "Succeeded")
+    own = lab.get("pod", "servers")["status"]["podIP"]
+    expected = [own, own, own, f"{own} {own}", "IPv6 is not available in this pod", "127.0.0.1"]
+    assert lab.kubectl("logs", "servers").splitlines() == expected
