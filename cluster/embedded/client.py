@@ -1,14 +1,11 @@
 """Starting, finding, handing over and stopping embedded clusters: what the CLI and a notebook hold in hand.
 
-Each running cluster has a directory below the state home, named after it, with `cluster.json` (where its API
-is) and `lock`, on which its supervisor holds a lock for as long as it lives. Directories without that lock
-belong to clusters that were buried badly (power cut); the next start sweeps them.
+Where their directories are and how they are locked is in `homes.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -26,21 +23,12 @@ from typing import Any
 import psutil
 
 from cluster.base import ClusterError, Interception
-from cluster.embedded import lifeline
+from cluster.embedded import homes, lifeline
 
 START_SECONDS = 40.0
 STOP_SECONDS = 10.0
 IMAGE = "service-mesh-lab"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?")
-
-
-def default_state_home() -> Path:
-    """$MESH_LAB_HOME, or the user's cache directory."""
-    if given := os.environ.get("MESH_LAB_HOME"):
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "service-mesh-lab"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "service-mesh-lab"
 
 
 @dataclass
@@ -73,10 +61,10 @@ class EmbeddedCluster:
         """
         if not _NAME.fullmatch(name):
             raise ClusterError(f"cluster name {name!r}: use lower case letters, digits and '-', 42 at most")
-        home = state_home or default_state_home()
+        home = state_home or homes.default_state_home()
         state_dir = home / "clusters" / name
-        lock = _take_lock(name, state_dir)
-        _sweep(state_dir.parent)
+        lock = homes.take_lock(name, state_dir)
+        homes.sweep(state_dir.parent)
         ours, theirs = socket.socketpair()
         try:
             process = _spawn(name, state_dir, preload, image, lock, theirs)
@@ -106,16 +94,16 @@ class EmbeddedCluster:
     @classmethod
     def find(cls, name: str = "mesh", state_home: Path | None = None) -> EmbeddedCluster | None:
         """The running cluster of that name; None if there is none (or it is not ready yet)."""
-        state_dir = (state_home or default_state_home()) / "clusters" / name
+        state_dir = (state_home or homes.default_state_home()) / "clusters" / name
         record = state_dir / "cluster.json"
-        if not _alive(state_dir) or not record.exists():
+        if not homes.is_alive(state_dir) or not record.exists():
             return None
         return cls._from_facts(json.loads(record.read_text()), state_dir, None)
 
     @classmethod
     def list(cls, state_home: Path | None = None) -> list[EmbeddedCluster]:
         """All running clusters of this state home, by name."""
-        home = (state_home or default_state_home()) / "clusters"
+        home = (state_home or homes.default_state_home()) / "clusters"
         names = sorted(entry.name for entry in home.iterdir()) if home.is_dir() else []
         return [found for name in names if (found := cls.find(name, state_home))]
 
@@ -142,7 +130,7 @@ class EmbeddedCluster:
     @property
     def alive(self) -> bool:
         """Whether the cluster still runs."""
-        return _alive(self.state_dir) and _same_run(self.state_dir, self.mark)
+        return homes.is_alive(self.state_dir) and homes.is_same_run(self.state_dir, self.mark)
 
     def own(self, owner: int) -> None:
         """Make process `owner` the one whose end ends the cluster.
@@ -250,78 +238,3 @@ def _read_line(leash: socket.socket, seconds: float) -> dict[str, Any]:
             raise ConnectionResetError("its supervisor ended")
         data += chunk
     return dict(json.loads(data))
-
-
-def _take_lock(name: str, state_dir: Path) -> int:
-    """The lock of a new cluster's directory; ClusterError if a cluster of that name runs."""
-    while True:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise ClusterError(
-                f'cluster "{name}" already runs: use it, end it with `mesh down`, or choose another name'
-            ) from None
-        if _same_file(lock, state_dir / "lock"):
-            _clear(state_dir)
-            return lock
-        os.close(lock)  # its owner removed the directory just now
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _clear(state_dir: Path) -> None:
-    """Remove what a cluster that was buried badly left in its directory, and its processes."""
-    record = state_dir / "cluster.json"
-    if record.exists():
-        lifeline.kill_all(lifeline.marked(json.loads(record.read_text())["mark"]))
-    for entry in state_dir.iterdir():
-        if entry.name == "lock":
-            continue
-        shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
-
-
-def _sweep(home: Path) -> None:
-    """Remove the directories of dead clusters."""
-    for state_dir in home.iterdir():
-        try:
-            lock = os.open(state_dir / "lock", os.O_RDWR)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _clear(state_dir)
-            shutil.rmtree(state_dir, ignore_errors=True)
-        except BlockingIOError:
-            continue  # alive
-        finally:
-            os.close(lock)
-
-
-def _alive(state_dir: Path) -> bool:
-    """Whether somebody holds the directory's lock."""
-    try:
-        lock = os.open(state_dir / "lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
-def _same_run(state_dir: Path, mark: str) -> bool:
-    try:
-        return bool(json.loads((state_dir / "cluster.json").read_text())["mark"] == mark)
-    except (OSError, ValueError):
-        return False
