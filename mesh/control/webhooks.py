@@ -9,10 +9,12 @@ warning.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,8 @@ from aiohttp import web
 
 from mesh.api import Invalid, parse
 from mesh.api.objects import ConfigObject
+from mesh.api.virtual_service import VirtualServiceSpec
+from mesh.control.compile.delegates import delegate_of
 from mesh.control.inject import InjectError, Injection, inject, wants_sidecar
 from mesh.control.status import by_rule, safely_analyzed
 from mesh.control.world import World
@@ -29,6 +33,11 @@ log = logging.getLogger(__name__)
 Object = dict[str, Any]
 
 LARGEST_BODY = 8 << 20
+HEARD_OF_SECONDS = 1.0
+"""How long what was stored before a question may take to be known here."""
+NO_HOSTS = (
+    "spec.hosts: is required: no VirtualService delegates to this one (if one is to, apply that one first)"
+)
 
 
 @dataclass
@@ -53,19 +62,19 @@ class Webhooks:
     async def _post_validate(self, http: web.Request) -> web.Response:
         return await self._answer(http, self.review_rule)
 
-    async def _answer(self, http: web.Request, review: Callable[[Object], Object]) -> web.Response:
+    async def _answer(self, http: web.Request, review: Callable[[Object], Awaitable[Object]]) -> web.Response:
         try:
             said = json.loads(await http.read())
             asked = said["request"]
             uid = asked["uid"]
         except (ValueError, KeyError, TypeError):
             return web.Response(status=400, text="the body is no AdmissionReview with a request\n")
-        answer = {"uid": uid} | review(asked)
+        answer = {"uid": uid} | await review(asked)
         return web.json_response(
             {"apiVersion": said["apiVersion"], "kind": "AdmissionReview", "response": answer}
         )
 
-    def review_pod(self, asked: Object) -> Object:
+    async def review_pod(self, asked: Object) -> Object:
         """The answer about one pod: allowed, with a patch when it is to have a sidecar."""
         pod, namespace, world = asked.get("object") or {}, asked.get("namespace") or "default", self.world()
         known = world.namespaces.get(namespace)  # the API server has matched its labels already
@@ -83,7 +92,7 @@ class Webhooks:
             "patch": base64.b64encode(json.dumps(patch).encode()).decode(),
         }
 
-    def review_rule(self, asked: Object) -> Object:
+    async def review_rule(self, asked: Object) -> Object:
         """The answer about one rule: refused with every problem, or allowed with what is doubtful as
         warnings.
         """
@@ -95,8 +104,35 @@ class Webhooks:
         except Invalid as invalid:
             self.counts["refused"] += 1
             return _refuse("; ".join(str(problem) for problem in invalid.problems))
+        if not await self._has_hosts(rule):
+            if not asked.get("dryRun"):  # there, the one that delegates may be part of the same rehearsal
+                self.counts["refused"] += 1
+                return _refuse(NO_HOSTS)
+            return {"allowed": True, "warnings": [NO_HOSTS]}
         self.counts["accepted"] += 1
         return {"allowed": True, "warnings": warnings(self.world(), rule)}
+
+    async def _has_hosts(self, rule: ConfigObject[Any]) -> bool:
+        """Whether a VirtualService has hosts, of its own or of one that delegates to it.
+
+        Istio takes one without for a delegate, whoever forgot them; we ask that the one which delegates is there
+        first. It may have been stored a moment ago, before we were told, so a "no" is given time to become a "yes".
+        """
+        deadline = time.monotonic() + HEARD_OF_SECONDS
+        while not has_hosts(rule, self.world()):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+
+def has_hosts(rule: ConfigObject[Any], world: World) -> bool:
+    """Whether a rule is no VirtualService, or one that can ever get a request."""
+    if not isinstance(rule.spec, VirtualServiceSpec) or rule.spec.hosts:
+        return True
+    others = world.config.get(rule.kind, {}).values()
+    key = (rule.namespace, rule.name)
+    return any(delegate_of(other, each) == key for other in others for each in other.spec.http)
 
 
 def warnings(world: World, rule: ConfigObject[Any]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from mesh.api import parse
 from mesh.control.inject import Injection
 from mesh.control.webhooks import Webhooks
 from mesh.control.world import Namespace, World
@@ -112,3 +113,30 @@ async def test_what_is_no_admission_review_is_a_bad_request(body: bytes) -> None
     async with webhooks(World()) as client:
         for path in ("/inject", "/validate"):
             assert (await client.post(path, data=body)).status == 400
+
+
+def without_hosts(name: str) -> Object:
+    bare = virtual_service(name)
+    del bare["spec"]["hosts"]
+    return bare
+
+
+async def test_forgotten_hosts_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.control.webhooks.HEARD_OF_SECONDS", 0.05)
+    async with webhooks(bookinfo()) as client:
+        said = await ask(client, "/validate", review(without_hosts("reviews")))
+        assert said["allowed"] is False
+        assert said["status"]["message"].startswith("spec.hosts: is required: no VirtualService delegates")
+        rehearsed = review(without_hosts("reviews"))
+        rehearsed["request"]["dryRun"] = True
+        assert (await ask(client, "/validate", rehearsed))["allowed"] is True
+
+
+async def test_a_delegate_needs_no_hosts_once_it_is_delegated_to() -> None:
+    root = virtual_service("root")
+    root["spec"]["http"] = [{"delegate": {"name": "reviews"}}]
+    world = bookinfo()
+    rule = parse(root)
+    async with webhooks(world.evolve(config={rule.kind: {(rule.namespace, rule.name): rule}})) as client:
+        said = await ask(client, "/validate", review(without_hosts("reviews")))
+    assert said["allowed"] is True
