@@ -1,11 +1,11 @@
 """A lesson's way to the mesh, on a real one: what is told takes effect, and what is refused is said in a sentence."""
 
-import os
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
+from cluster.embedded import lifeline
+from cluster.embedded.client import EmbeddedCluster
 from tests.labs.lessons import LABS
 from widgets import Lab, LabError
 from widgets.frontend import has_person
@@ -14,18 +14,8 @@ from widgets.series import Query
 MANIFESTS = LABS / "manifests"
 
 
-def descendants() -> set[psutil.Process]:
-    return set(psutil.Process(os.getpid()).children(recursive=True))
-
-
 @pytest.fixture(scope="module")
-def others() -> set[psutil.Process]:
-    """Processes that other tests keep, such as a cluster of theirs."""
-    return descendants()
-
-
-@pytest.fixture(scope="module")
-def lab(others: set[psutil.Process]) -> Iterator[Lab]:
+def lab() -> Iterator[Lab]:
     with Lab(rate=30, seed=5) as lab:
         yield lab
 
@@ -108,8 +98,9 @@ def test_the_page_is_the_real_one(lab: Lab) -> None:
     assert f"{lab.gateway_url}/productpage" in html and "The Comedy of Errors" in html
 
 
-def test_running_the_cell_again_gives_the_same_mesh_as_new(lab: Lab, others: set[psutil.Process]) -> None:
-    before = descendants() - others
+def test_running_the_cell_again_gives_the_same_mesh_as_new(lab: Lab) -> None:
+    cluster = lab._running.cluster
+    assert isinstance(cluster, EmbeddedCluster)
     lab.scale("reviews-v1", 2)
     lab.apply(MANIFESTS / "reviews-all-v1.yaml")
     again = Lab(rate=30, seed=5)
@@ -118,8 +109,7 @@ def test_running_the_cell_again_gives_the_same_mesh_as_new(lab: Lab, others: set
         assert [found["metadata"]["name"] for found in again.get("dr")] == []
         assert "reviews" not in [found["metadata"]["name"] for found in again.get("vs")]
         assert again.get("deployments", "reviews-v1")["spec"]["replicas"] == 1
-        assert before & descendants() - others
+        assert again._running.cluster is cluster
     finally:
         again.close()
-    _, alive = psutil.wait_procs(descendants() - others, timeout=10)
-    assert alive == []
+    assert lifeline.marked(cluster.mark) == []
