@@ -39,6 +39,7 @@ from mesh.control.kube import (
     MUTATING_WEBHOOKS,
     NAMESPACES,
     PODS,
+    SECRETS,
     SERVICES,
     VALIDATING_WEBHOOKS,
     Kube,
@@ -58,7 +59,16 @@ from mesh.ports import really
 
 log = logging.getLogger(__name__)
 
-CLUSTER_WIDE = (NAMESPACES, SERVICES, PODS, ENDPOINT_SLICES, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, *KIND_OF)
+CLUSTER_WIDE = (
+    NAMESPACES,
+    SERVICES,
+    PODS,
+    ENDPOINT_SLICES,
+    SECRETS,
+    MUTATING_WEBHOOKS,
+    VALIDATING_WEBHOOKS,
+    *KIND_OF,
+)
 
 
 @dataclass(frozen=True)

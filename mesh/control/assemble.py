@@ -14,9 +14,18 @@ from typing import Any, TypeVar
 
 from mesh.api import BY_NAME, ConfigObject, Invalid, parse
 from mesh.control import ingest
-from mesh.control.kube import CONFIG_MAPS, ENDPOINT_SLICES, NAMESPACES, PODS, SERVICES, Object, Resource
+from mesh.control.kube import (
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    NAMESPACES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Object,
+    Resource,
+)
 from mesh.control.watch import Changes, Key
-from mesh.control.world import Endpoint, Namespace, Service, ServiceKey, Workload, World
+from mesh.control.world import Credential, Endpoint, Namespace, Service, ServiceKey, Workload, World
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +48,7 @@ class Assembler:
         self._namespaces: dict[str, Namespace] = {}
         self._services: dict[ServiceKey, Service] = {}
         self._workloads: dict[Key, Workload] = {}
+        self._secrets: dict[Key, Credential] = {}
         self._slices: dict[Key, Object] = {}
         self._slices_of: dict[ServiceKey, set[Key]] = {}
         self._slices_of_pod: dict[Key, set[Key]] = {}
@@ -61,6 +71,7 @@ class Assembler:
             PODS: self._apply_pods,
             ENDPOINT_SLICES: self._apply_slices,
             CONFIG_MAPS: self._apply_mesh_config,
+            SECRETS: self._apply_secrets,
         }[resource]
         take(changes)
         return bool(self._stale or self._stale_endpoints)
@@ -74,6 +85,7 @@ class Assembler:
             "services": lambda: dict(self._services),
             "workloads": lambda: dict(self._workloads),
             "endpoints": lambda: dict(self._endpoints),
+            "secrets": lambda: dict(self._secrets),
             "config": lambda: {**self._world.config, **self._changed_config()},
         }
         if self._stale:
@@ -103,6 +115,10 @@ class Assembler:
             if self._put("workloads", self._workloads, key, ingest.workload(pod) if pod else None):
                 slices = (self._slices[one] for one in self._slices_of_pod.get(key, ()))
                 self._stale_endpoints |= {found for one in slices if (found := ingest.slice_service(one))}
+
+    def _apply_secrets(self, changes: Changes) -> None:
+        for key, obj in changes.items():
+            self._put("secrets", self._secrets, key, ingest.credential(obj) if obj else None)
 
     def _apply_slices(self, changes: Changes) -> None:
         for key, obj in changes.items():

@@ -6,6 +6,7 @@ nothing else is kept; so an update that changes nothing for the mesh (a heartbea
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any, Literal, cast
 import yaml
 
 from mesh.control.world import (
+    Credential,
     Endpoint,
     Labels,
     MeshConfig,
@@ -32,6 +34,7 @@ PodKey = tuple[str, str]
 SIDECAR = "istio-proxy"
 STATUS_ANNOTATION = "sidecar.istio.io/status"
 TLS_MODE_LABEL = "security.istio.io/tlsMode"
+ROOT_SECRET = "istio-ca-secret"
 LOCALITY_LABEL = "istio-locality"
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -151,6 +154,31 @@ def _place(labels: Mapping[str, str]) -> dict[str, str]:
     """Region, zone and subzone from the label `istio-locality` (`region.zone.subzone`, Istio's)."""
     parts = [*labels.get(LOCALITY_LABEL, "").split("."), "", ""]
     return {"region": parts[0], "zone": parts[1], "subzone": parts[2]}
+
+
+_CREDENTIAL_KEYS = {
+    "certificate": ("tls.crt", "cert"),
+    "key": ("tls.key", "key"),
+    "ca": ("ca.crt", "cacert"),
+    "crl": ("ca.crl", "crl"),
+}
+"""Keys of a Secret: those of Kubernetes' type kubernetes.io/tls, then those Istio takes beside them."""
+
+
+def credential(secret: Object) -> Credential | None:
+    """What of a Secret is about TLS; None when nothing is. The mesh's own root is nobody's credential."""
+    data = secret.get("data") or {}
+    if secret["metadata"]["name"] == ROOT_SECRET:
+        return None
+    try:
+        found = {
+            part: next((base64.b64decode(data[key]) for key in keys if data.get(key)), b"")
+            for part, keys in _CREDENTIAL_KEYS.items()
+        }
+    except ValueError:
+        return None
+    pair = found["certificate"] and found["key"]
+    return Credential(**found) if pair or found["ca"] else None
 
 
 def workload_name(metadata: Mapping[str, Any]) -> tuple[str, str]:

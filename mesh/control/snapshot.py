@@ -34,7 +34,8 @@ ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
 consistency").
 """
 
-SHORT = {CLUSTER: "CDS", ENDPOINT: "EDS", LISTENER: "LDS", ROUTE: "RDS"}
+SECRET = _TYPE + "envoy.extensions.transport_sockets.tls.v3.Secret"
+SHORT = {CLUSTER: "CDS", ENDPOINT: "EDS", LISTENER: "LDS", ROUTE: "RDS", SECRET: "SDS"}
 """What people call the types."""
 
 _NEEDED_TYPE = {CLUSTER: ENDPOINT, LISTENER: ROUTE}

@@ -195,6 +195,16 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What of a Secret is about TLS, as PEM: a certificate with its key, authorities, revoked certificates."""
+
+    certificate: bytes = field(default=b"", repr=False)
+    key: bytes = field(default=b"", repr=False)
+    ca: bytes = field(default=b"", repr=False)
+    crl: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Proxy:
     """Who asks: made by `from_node` from the node of the first xDS request of a stream."""
 
@@ -312,6 +322,8 @@ class World:
     endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]] = field(default_factory=dict)
     #: Pods by (namespace, pod name).
     workloads: Mapping[tuple[str, str], Workload] = field(default_factory=dict)
+    #: Secrets with certificates, by (namespace, name). Never to be shown.
+    secrets: Mapping[tuple[str, str], Credential] = field(default_factory=dict, repr=False)
     #: Config objects by kind name, then by (namespace, name).
     config: Mapping[str, Mapping[tuple[str, str], ConfigObject[Any]]] = field(default_factory=dict)
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)

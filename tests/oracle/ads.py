@@ -83,7 +83,9 @@ class Ads(ads_pb2_grpc.AggregatedDiscoveryServiceServicer, sds_pb2_grpc.SecretDi
     def _response(self, type_url: str, names: list[str]) -> Any:
         assert self._resources is not None
         if type_url == SECRET:
-            found = {name: self._secret(name) for name in names}
+            found = {name: self._secret(name) for name in names} | dict(
+                self._resources.by_type.get(SECRET, {})
+            )
         else:
             found = dict(self._resources.by_type[type_url])
         chosen = [found[name] for name in names if name in found] if names else list(found.values())

@@ -70,12 +70,28 @@ def _resolved(service: Service, named: Mapping[str, int]) -> dict[int, int]:
     return resolved
 
 
-def gateway_routes(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -> Any:
-    """Route configuration `http.PORT`: a virtual host for each host, with the rules of all that name it."""
+def tables(world: World, proxy: Proxy) -> Iterator[Any]:
+    """Every route configuration of a gateway: one for the HTTP servers of a port, one for each that ends TLS."""
+    for port, servers in servers_by_port(world, proxy).items():
+        if plain := [bound for bound in servers if bound.server.port.is_http]:
+            yield gateway_routes(world, proxy, naming.gateway_route(port), port, plain)
+        for bound in servers:
+            if bound.server.serves_http and not bound.server.port.is_http:
+                yield gateway_routes(world, proxy, https_route(bound, port), port, [bound])
+
+
+def https_route(bound: BoundServer, port: int) -> str:
+    """Name of the route configuration of a server that ends TLS (Istio's form)."""
+    gateway = bound.gateway
+    return f"https.{port}.{bound.server.port.name}.{gateway.name}.{gateway.namespace}"
+
+
+def gateway_routes(world: World, proxy: Proxy, name: str, port: int, servers: list[BoundServer]) -> Any:
+    """A virtual host for each host, with the rules of all VirtualServices that name it."""
     hosts = without_repeated_domains(_virtual_hosts(world, proxy, port, servers))
     ordered = sorted(hosts, key=lambda host: str(host.name))
     return route_pb2.RouteConfiguration(
-        name=naming.gateway_route(port),
+        name=name,
         virtual_hosts=ordered or [route.VirtualHost(name=f"blackhole:{port}", domains=["*"])],
         validate_clusters=pb.boolean(False),
         ignore_port_in_host_matching=True,
@@ -84,21 +100,44 @@ def gateway_routes(world: World, proxy: Proxy, port: int, servers: list[BoundSer
     )
 
 
+def bound_rules(
+    world: World, proxy: Proxy, servers: list[BoundServer]
+) -> Iterator[tuple[VirtualService, Asker]]:
+    """The VirtualServices bound to these servers that have a host in common with them, and for whom they are."""
+    view = view_of(world, proxy)
+    for vs in virtual_services_for(world, proxy.namespace):
+        bound = [server for server in servers if server.name in _gateways_of(vs)]
+        if bound and hosts_in_common(world, vs, bound):
+            names = frozenset(server.name for server in bound) | {server.gateway.name for server in bound}
+            yield vs, Asker(view, names, ("gateway", proxy.id, view.rules_key, *sorted(names)))
+
+
 def _virtual_hosts(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -> Iterator[Any]:
     """Rules of several VirtualServices for one host are joined, the oldest first (unlike in sidecars)."""
     routes: dict[str, list[Any]] = defaultdict(list)
-    for vs in virtual_services_for(world, proxy.namespace):
+    for host in (host for bound in servers for host in _redirecting(bound.server)):
+        routes[host] = []
+    for vs, asker in bound_rules(world, proxy, servers):
         bound = [server for server in servers if server.name in _gateways_of(vs)]
-        if not bound:
-            continue
-        names = frozenset(server.name for server in bound) | {server.gateway.name for server in bound}
-        view = view_of(world, proxy)
-        asker = Asker(view, names, ("gateway", proxy.id, view.rules_key, *sorted(names)))
         rules = rules_of(world, vs, bound[0].server.port.number, asker)
-        for host in _hosts(world, vs, bound) if rules else ():
+        for host in hosts_in_common(world, vs, bound) if rules else ():
             routes[host].extend(rules)
+    patterns = [host for bound in servers for host in _redirecting(bound.server)]
     for host, found in routes.items():
-        yield route.VirtualHost(name=f"{host}:{port}", domains=[host], routes=found)
+        redirected = any(host_matches(pattern, host) for pattern in patterns)
+        yield route.VirtualHost(
+            name=f"{host}:{port}",
+            domains=[host],
+            routes=found,
+            require_tls=route.VirtualHost.ALL if redirected else route.VirtualHost.NONE,
+        )
+
+
+def _redirecting(server: Server) -> list[str]:
+    """The hosts of a server that only sends its clients to HTTPS."""
+    if server.tls is None or not server.tls.https_redirect:
+        return []
+    return [host.rpartition("/")[2].lower() for host in server.hosts]
 
 
 def _gateways_of(vs: VirtualService) -> frozenset[str]:
@@ -107,7 +146,7 @@ def _gateways_of(vs: VirtualService) -> frozenset[str]:
     return frozenset(name if "/" in name else f"{vs.namespace}/{name}" for name in names)
 
 
-def _hosts(world: World, vs: VirtualService, servers: Iterable[BoundServer]) -> list[str]:
+def hosts_in_common(world: World, vs: VirtualService, servers: Iterable[BoundServer]) -> list[str]:
     """The hosts both the VirtualService and one of the servers name; of a pattern and a name, the narrower."""
     found: dict[str, None] = {}
     for bound in servers:

@@ -47,7 +47,7 @@ def network_filter(
         # The app's own Server header is worth more to the reader than ours.
         server_header_transformation=hcm.HttpConnectionManager.PASS_THROUGH,
     )
-    _client_certificate(manager, side)
+    _client_certificate(manager, side, ends_tls=rds.startswith("https."))
     if rds:
         manager.rds.CopyFrom(hcm.Rds(config_source=pb.ads(), route_config_name=rds))
     else:
@@ -55,16 +55,17 @@ def network_filter(
     return listener_components_pb2.Filter(name=_HCM, typed_config=pb.pack(manager))
 
 
-def _client_certificate(manager: Any, side: Side) -> None:
+def _client_certificate(manager: Any, side: Side, *, ends_tls: bool) -> None:
     """x-forwarded-client-cert: inbound tells the app who called, the edge lets nobody claim it."""
     if side == "inbound":
         manager.forward_client_cert_details = hcm.HttpConnectionManager.APPEND_FORWARD
+    elif side == "gateway":
+        manager.forward_client_cert_details = hcm.HttpConnectionManager.SANITIZE_SET
+    if side == "inbound" or ends_tls:
         details = manager.set_current_client_cert_details
         details.subject.value = True
         details.uri = True
         details.dns = True
-    elif side == "gateway":
-        manager.forward_client_cert_details = hcm.HttpConnectionManager.SANITIZE_SET
 
 
 def _filters(side: Side, rules: Sequence[Any]) -> list[Any]:

@@ -144,13 +144,6 @@ def inbound_chains(trust_domain: str, mode: Mode, filters: list[Any], is_http: b
     return {"STRICT": [secure], "PERMISSIVE": [secure, plain], "DISABLE": [plain]}[mode]
 
 
-def gateway(world: World, proxy: Proxy, port: int) -> Any:
-    """A plain HTTP port at the edge."""
-    manager = http.network_filter(world.mesh, "gateway", f"gateway_{port}", rds=naming.gateway_route(port))
-    chains = [listener_components_pb2.FilterChain(filters=[manager])]
-    return listener(naming.listener(proxy.ip, port), proxy.ip, port, chains, base_pb2.OUTBOUND)
-
-
 def listener(name: str, address: str, port: int, chains: list[Any], direction: Any) -> Any:
     return listener_pb2.Listener(
         name=name, address=pb.address(address, port), filter_chains=chains, traffic_direction=direction

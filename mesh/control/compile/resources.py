@@ -11,8 +11,18 @@ from google.protobuf.message import Message
 
 from mesh.api.destination_rule import TrafficPolicy
 from mesh.control import registry
-from mesh.control.compile import clusters, egress, gateways, interception, listeners, naming, routes
+from mesh.control.compile import (
+    clusters,
+    egress,
+    gateway_listeners,
+    gateways,
+    interception,
+    listeners,
+    naming,
+    routes,
+)
 from mesh.control.compile.hashing import anything_hashed
+from mesh.control.compile.secrets import SECRET, secrets_for
 from mesh.control.compile.view import view_of
 from mesh.control.compile.visibility import services_for, virtual_services_for
 from mesh.control.world import MeshConfig, Proxy, World
@@ -40,7 +50,8 @@ def compile(world: World, proxy: Proxy) -> Resources:
     Names are unique within a type, and every resource that is named by another is there too, but for clusters that
     no service or subset stands for: requests to those answer 503 with the flag NC.
     """
-    shared, endpoints = clusters.outbound(world, view_of(world, proxy))
+    view = view_of(world, proxy)
+    shared, endpoints = clusters.outbound(world, view)
     own, own_listeners, own_routes = (
         _router(world, proxy) if proxy.type == "router" else _sidecar(world, proxy)
     )
@@ -49,6 +60,7 @@ def compile(world: World, proxy: Proxy) -> Resources:
         ENDPOINT: endpoints,
         LISTENER: own_listeners,
         ROUTE: own_routes,
+        SECRET: secrets_for(world, proxy, view),
     }
     return Resources(MappingProxyType(by_type))
 
@@ -128,17 +140,18 @@ def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     inputs = (proxy, registry.services(world), world.workload_of(proxy), world.gateways, world.mesh)
 
     def sockets() -> Named:
-        return _named(
-            listeners.gateway(world, proxy, port) for port in gateways.servers_by_port(world, proxy)
-        )
+        ports = gateways.servers_by_port(world, proxy).items()
+        return _named(gateway_listeners.gateway(world, proxy, port, servers) for port, servers in ports)
 
     def tables() -> Named:
-        ports = gateways.servers_by_port(world, proxy).items()
-        return _named(gateways.gateway_routes(world, proxy, port, servers) for port, servers in ports)
+        return _named(gateways.tables(world, proxy))
 
     own = world.memo.get("router clusters", (world.mesh,), lambda: _named([clusters.black_hole(world.mesh)]))
-    own_listeners = world.memo.get(("own listeners", proxy.id), inputs, sockets)
     hashing = world.destination_rules if anything_hashed(world) else None
+    servers = (server for gateway in world.gateways for server in gateway.spec.servers)
+    # Routes for connections stand in the listeners; those for HTTP do not.
+    by_rules = (world.virtual_services, hashing) if not all(s.serves_http for s in servers) else ()
+    own_listeners = world.memo.get(("own listeners", proxy.id), (*inputs, *by_rules), sockets)
     own_routes = world.memo.get(("own routes", proxy.id), (*inputs, world.virtual_services, hashing), tables)
     return own, own_listeners, own_routes
 

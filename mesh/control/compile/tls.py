@@ -13,6 +13,7 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 
 from mesh.api.client_tls import ClientTLSSettings
+from mesh.api.server_tls import ServerTLSSettings
 from mesh.control.compile import pb
 from mesh.control.compile.naming import SDS_CLUSTER
 
@@ -49,6 +50,43 @@ def client_socket(sni: str, identities: Sequence[str], *, http2: bool) -> Any:
     common.combined_validation_context.CopyFrom(_combined(matchers))
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
+
+
+def edge_socket(settings: ServerTLSSettings, alpn: Sequence[str]) -> Any:
+    """What a gateway's server presents to clients outside of the mesh, and what it demands of them."""
+    common = tls_pb2.CommonTlsContext(tls_params=_versions(settings), alpn_protocols=alpn)
+    certificates = [kubernetes_secret(name) for name in settings.credentials]
+    certificates += [
+        _secret(f"file-cert:{each.server_certificate}~{each.private_key}") for each in settings.files
+    ]
+    common.tls_certificate_sds_secret_configs.extend(certificates)
+    context = tls_pb2.DownstreamTlsContext(
+        common_tls_context=common, require_client_certificate=pb.boolean(settings.mode == "MUTUAL")
+    )
+    if settings.asks_clients:
+        combined = context.common_tls_context.combined_validation_context
+        combined.default_validation_context.CopyFrom(_client_validation(settings))
+        combined.validation_context_sds_secret_config.CopyFrom(_client_roots(settings))
+    return base_pb2.TransportSocket(name=TLS_SOCKET, typed_config=pb.pack(context))
+
+
+def _client_validation(settings: ServerTLSSettings) -> Any:
+    result = _validation([(_san_type(name), pb.exact(name)) for name in settings.subject_alt_names])
+    result.verify_certificate_spki.extend(settings.verify_certificate_spki)
+    result.verify_certificate_hash.extend(settings.verify_certificate_hash)
+    if settings.insecure_skip_verify:
+        result.trust_chain_verification = common_pb2.CertificateValidationContext.ACCEPT_UNTRUSTED
+    if settings.ca_crl:
+        result.crl.filename = settings.ca_crl
+    return result
+
+
+def _client_roots(settings: ServerTLSSettings) -> Any:
+    if settings.ca_cert_credential_name:
+        return kubernetes_secret(settings.ca_cert_credential_name)
+    if settings.credentials:
+        return kubernetes_secret(settings.credentials[0] + CA_SUFFIX)
+    return _secret(f"file-root:{settings.ca_certificates}")
 
 
 def origination_socket(settings: ClientTLSSettings, host: str, *, http2: bool) -> Any:
@@ -100,10 +138,21 @@ def raw_socket() -> Any:
     return base_pb2.TransportSocket(name=RAW_SOCKET, typed_config=pb.pack(raw_buffer_pb2.RawBuffer()))
 
 
-def _versions() -> Any:
+_PROTOCOLS = {
+    "TLSV1_0": common_pb2.TlsParameters.TLSv1_0,
+    "TLSV1_1": common_pb2.TlsParameters.TLSv1_1,
+    "TLSV1_2": common_pb2.TlsParameters.TLSv1_2,
+    "TLSV1_3": common_pb2.TlsParameters.TLSv1_3,
+}
+
+
+def _versions(settings: ServerTLSSettings | None = None) -> Any:
+    low = settings.min_protocol_version if settings else "TLS_AUTO"
+    high = settings.max_protocol_version if settings else "TLS_AUTO"
     return common_pb2.TlsParameters(
-        tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2,
-        tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
+        tls_minimum_protocol_version=_PROTOCOLS.get(low, common_pb2.TlsParameters.TLSv1_2),
+        tls_maximum_protocol_version=_PROTOCOLS.get(high, common_pb2.TlsParameters.TLSv1_3),
+        cipher_suites=settings.cipher_suites if settings else (),
     )
 
 

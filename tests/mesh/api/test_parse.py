@@ -105,6 +105,18 @@ FIRST = "spec/http/0"
 POLICY = "spec/trafficPolicy"
 USER, SAID = f"{FIRST}/match/0/headers/end-user", "spec.http[0].match[0].headers[end-user]"
 SOURCE, SAID_SOURCE = "spec/rules/0/from/0/source", "spec.rules[0].from[0].source"
+HTTPS: dict[str, Any] = {
+    **GATEWAY,
+    "spec": {
+        "servers": [
+            {
+                "port": {"number": 443, "name": "https", "protocol": "HTTPS"},
+                "hosts": ["a.example"],
+                "tls": {"mode": "SIMPLE", "credentialName": "a"},
+            }
+        ]
+    },
+}
 TLS_ROUTE = {"match": [{"sniHosts": ["x.example"]}], "route": [{"destination": {"host": "x"}}]}
 #: (object, where, value, path in the answer, part of the sentence)
 REFUSED: list[tuple[dict[str, Any], str, Any, str, str]] = [
@@ -192,8 +204,15 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str, str]] = [
     (ACCESS, "spec/rules/0/when/0/key", "request.auth.claims[a]", "spec.rules[0].when[0].key", "not supported yet"),
     (ACCESS, "spec/rules/0/when/0/key", "nonsense", "spec.rules[0].when[0].key", "is no attribute"),
     (ACCESS, "spec/rules/0/from", [], "spec.rules[0].from", "must not be an empty list"),
-    (GATEWAY, "spec/servers/0/tls", {"mode": "SIMPLE"}, "spec.servers[0].tls", "is not supported yet"),
-    (GATEWAY, "spec/servers/0/port/protocol", "HTTPS", "spec.servers[0].port.protocol", "not supported yet"),
+    (GATEWAY, "spec/servers/0/tls", {"credentialName": "c", "mode": "SIMPLE"}, "spec.servers[0].tls", "protocol HTTPS"),
+    (GATEWAY, "spec/servers/0/port/protocol", "HTTPS", "spec.servers[0].tls", "is required"),
+    (GATEWAY, "spec/servers/0/port/protocol", "X", "spec.servers[0].port.protocol", "must be one of"),
+    (HTTPS, "spec/servers/0/tls", {"mode": "SIMPLE"}, "spec.servers[0].tls", "needs a credentialName"),
+    (HTTPS, "spec/servers/0/tls", {"mode": "AUTO_PASSTHROUGH"}, "spec.servers[0].tls.mode", "not supported"),
+    (HTTPS, "spec/servers/0/tls", {"mode": "ISTIO_MUTUAL", "credentialName": "x"},
+     "spec.servers[0].tls.credentialName", "no effect"),
+    (HTTPS, "spec/servers/0/tls/cipherSuites", ["X"], "spec.servers[0].tls.cipherSuites[0]", "cipher suite"),
+    (HTTPS, "spec/servers/0/hosts", ["*x.example"], "spec.servers[0].hosts[0]", "server name"),
     (GATEWAY, "spec/servers/0/port/number", 0, "spec.servers[0].port.number", "at least 1"),
     (GATEWAY, "spec/servers/0/hosts", [], "spec.servers[0].hosts", "at least one"),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -129,3 +130,25 @@ def test_a_pod_says_its_place_by_label() -> None:
     found = ingest.workload(pod)
     assert found is not None
     assert found.locality == ("here", "a", "rack-1")
+
+
+def secret(**data: str) -> dict[str, object]:
+    encoded = {key.replace("_", "."): base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    return {"metadata": {"name": "s", "namespace": "n"}, "data": encoded}
+
+
+def test_a_secret_is_a_credential_when_it_has_a_certificate_with_its_key_or_authorities() -> None:
+    found = ingest.credential(secret(tls_crt="c", tls_key="k", ca_crt="a"))
+    assert found is not None
+    assert (found.certificate, found.key, found.ca, found.crl) == (b"c", b"k", b"a", b"")
+    assert "k" not in repr(found).removeprefix("Credential"), "a key is not for logs"
+    older = ingest.credential(secret(cert="c", key="k", cacert="a"))
+    assert older == found
+    assert ingest.credential(secret(cacert="a")) is not None
+    assert ingest.credential(secret(tls_crt="c")) is None
+    assert ingest.credential(secret(password="p")) is None
+    root = {
+        "metadata": {"name": "istio-ca-secret", "namespace": "mesh-system"},
+        "data": secret(cacert="a")["data"],
+    }
+    assert ingest.credential(root) is None, "the mesh's own root is served to nobody"
