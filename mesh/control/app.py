@@ -59,12 +59,14 @@ from mesh.ports import really
 
 log = logging.getLogger(__name__)
 
+OWN_NAMESPACE = (CONFIG_MAPS, SECRETS)
+"""Where the mesh's gateways are, so their certificates are there too."""
+
 CLUSTER_WIDE = (
     NAMESPACES,
     SERVICES,
     PODS,
     ENDPOINT_SLICES,
-    SECRETS,
     MUTATING_WEBHOOKS,
     VALIDATING_WEBHOOKS,
     *KIND_OF,
@@ -116,7 +118,7 @@ class Control:
         )
         self.reflectors = [
             *(Reflector(kube, resource, self._changed) for resource in CLUSTER_WIDE),
-            Reflector(kube, CONFIG_MAPS, self._changed, settings.namespace),
+            *(Reflector(kube, resource, self._changed, settings.namespace) for resource in OWN_NAMESPACE),
         ]
         self.monitor = Monitor(self.publisher, self.missing, self._counts)
         self._serving = False
