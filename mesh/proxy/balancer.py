@@ -1,4 +1,4 @@
-"""Which endpoint gets the next request: round robin, random, least request (Envoy's `lb_policy`).
+"""Which endpoint gets the next request: round robin, random, least request, or by hash (Envoy's `lb_policy`).
 
 Third step to the upstream, after the route has named the cluster. A balancer is made anew when a cluster's
 endpoints change; the endpoints and their connections stay.
@@ -10,13 +10,19 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from random import random, randrange
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from mesh.proxy.hashing import Maglev, RingHash
 
 if TYPE_CHECKING:
     from mesh.proxy.cluster import Endpoint
+    from mesh.proxy.exchange import Exchange
 
-Balancer = Callable[[], "Endpoint"]
-"""Picks one of a fixed, non-empty set of endpoints."""
+
+class Balancer(Protocol):
+    """Picks one of a fixed, non-empty set of endpoints, for a request or (None) for a bare connection."""
+
+    def __call__(self, exchange: Exchange | None = None) -> Endpoint: ...
 
 
 class RoundRobin:
@@ -32,7 +38,7 @@ class RoundRobin:
         self._next = randrange(len(self._endpoints))
         self._credit = [random() * endpoint.weight for endpoint in endpoints]
 
-    def __call__(self) -> Endpoint:
+    def __call__(self, exchange: Exchange | None = None) -> Endpoint:
         endpoints = self._endpoints
         if self._plain:
             number = self._next
@@ -56,7 +62,7 @@ class Random:
         self._bounds = list(accumulate(endpoint.weight for endpoint in endpoints))
         self._total = self._bounds[-1]
 
-    def __call__(self) -> Endpoint:
+    def __call__(self, exchange: Exchange | None = None) -> Endpoint:
         return self._endpoints[bisect_right(self._bounds, random() * self._total)]
 
 
@@ -74,12 +80,12 @@ class LeastRequest:
         self._plain = len({endpoint.weight for endpoint in endpoints}) == 1
         self._draw = Random(endpoints)
 
-    def __call__(self) -> Endpoint:
+    def __call__(self, exchange: Exchange | None = None) -> Endpoint:
         endpoints = self._endpoints
         if len(endpoints) == 1:
             return endpoints[0]
         if not self._plain:
-            drawn = [self._draw() for _ in range(self._choices)]
+            drawn = [self._draw(exchange) for _ in range(self._choices)]
             return min(drawn, key=lambda endpoint: endpoint.active)
         count = len(endpoints)
         best = endpoints[int(random() * count)]
@@ -94,5 +100,7 @@ POLICIES: dict[str, Callable[[Sequence[Endpoint]], Balancer]] = {
     "ROUND_ROBIN": RoundRobin,
     "RANDOM": Random,
     "LEAST_REQUEST": LeastRequest,
+    "RING_HASH": RingHash,
+    "MAGLEV": Maglev,
 }
 """By Envoy's name of the policy."""

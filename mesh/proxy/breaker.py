@@ -20,6 +20,7 @@ class Breaker:
         "pending",
         "requests",
         "retries",
+        "retry_budget",
     )
 
     def __init__(
@@ -28,7 +29,9 @@ class Breaker:
         max_pending: int = 1024,
         max_requests: int = 1024,
         max_retries: int = 3,
+        retry_budget: tuple[float, int] | None = None,
     ) -> None:
+        self.retry_budget = retry_budget
         self.max_connections = max_connections
         self.max_pending = max_pending
         self.max_requests = max_requests
@@ -38,3 +41,13 @@ class Breaker:
         self.requests = 0
         self.retries = 0
         self.overflows = 0
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether one more retry is allowed: below the fixed limit, or within the budget
+        (`retry_budget`: a share of what is under way, and a number that is always allowed).
+        """
+        if self.retry_budget is None:
+            return self.retries < self.max_retries
+        share, least = self.retry_budget
+        return self.retries < max(least, share * (self.requests + self.pending))

@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from mesh.proxy.balancer import POLICIES, Balancer
 from mesh.proxy.breaker import Breaker
 from mesh.proxy.outlier import Outliers, OutlierSpec
 from mesh.proxy.pool import Pool
+from mesh.proxy.selection import Make, SlowStart, select
 
 if TYPE_CHECKING:
     from mesh.proxy.exchange import Exchange
     from mesh.proxy.peers import Workload
+    from mesh.proxy.retry import RetryPolicy
     from mesh.proxy.tls import UpstreamTls
 
 _OTHER_HOST_TRIES = 4
+WARM_AGAIN = 1.0
+"""Seconds between looks at endpoints that warm up (slow start)."""
 _ASKED_FOR_KEPT = 256
 """Addresses outside the mesh to which connections are kept."""
 
@@ -30,7 +35,16 @@ _ASKED_FOR_KEPT = 256
 class EndpointSpec:
     """One endpoint as EDS (or the cluster itself) tells it. Immutable."""
 
-    __slots__ = ("address", "healthy", "match", "priority", "weight", "workload")
+    __slots__ = (
+        "address",
+        "healthy",
+        "locality",
+        "locality_weight",
+        "match",
+        "priority",
+        "weight",
+        "workload",
+    )
 
     def __init__(
         self,
@@ -41,8 +55,13 @@ class EndpointSpec:
         priority: int = 0,
         match: Mapping[str, str] | None = None,
         workload: str = "",
+        locality: tuple[str, str, str] = ("", "", ""),
+        locality_weight: int = 1,
     ) -> None:
         self.address = address
+        self.locality = locality
+        """Region, zone, sub-zone."""
+        self.locality_weight = locality_weight
         self.weight = weight
         self.healthy = healthy
         self.priority = priority
@@ -65,14 +84,21 @@ class ClusterSpec:
         "endpoints",
         "http2",
         "idle_timeout",
+        "keepalive",
         "kind",
+        "locality_weighted",
+        "make_balancer",
+        "max_connection_seconds",
         "max_requests_per_connection",
         "name",
         "outliers",
         "panic_threshold",
         "policy",
+        "proxy_protocol",
+        "retry_budget",
         "service",
         "service_name",
+        "slow_start",
         "source",
         "tls",
         "tls_matches",
@@ -97,6 +123,13 @@ class ClusterSpec:
         panic_threshold: float = 50.0,
         outliers: OutlierSpec | None = None,
         service: tuple[str, str, str] = ("", "", ""),
+        make_balancer: Make | None = None,
+        slow_start: SlowStart | None = None,
+        locality_weighted: bool = False,
+        retry_budget: tuple[float, int] | None = None,
+        keepalive: tuple[int, int, int] | None = None,
+        max_connection_seconds: float = 0.0,
+        proxy_protocol: int = 0,
         by_authority: bool = False,
         source: tuple[str, int] | None = None,
     ) -> None:
@@ -116,6 +149,16 @@ class ClusterSpec:
         self.outliers = outliers
         self.service = service
         """(host, name, namespace) of the Kubernetes service, for metric labels."""
+        self.make_balancer = make_balancer or POLICIES[policy]
+        self.slow_start = slow_start
+        self.locality_weighted = locality_weighted
+        self.retry_budget = retry_budget
+        """(share of the requests under way, number that is always allowed) instead of a fixed limit."""
+        self.keepalive = keepalive
+        """TCP keep-alive: (probes, seconds until the first, seconds between); 0 is the system's choice."""
+        self.max_connection_seconds = max_connection_seconds
+        self.proxy_protocol = proxy_protocol
+        """Version of the PROXY protocol that begins each connection, 0 for none."""
         self.by_authority = by_authority
         """ORIGINAL_DST: the destination stands in the request's authority, not in the connection."""
         self.source = source
@@ -136,18 +179,24 @@ class Endpoint:
     __slots__ = (
         "active",
         "address",
+        "born",
         "connect_failures",
         "connected",
         "ejected",
         "errors_in_row",
         "healthy",
         "in_mesh",
+        "local_errors_in_row",
+        "locality",
+        "locality_weight",
         "outliers",
+        "own_weight",
         "pool",
         "principal",
         "priority",
         "requests",
         "tls",
+        "warmth",
         "weight",
         "workload",
     )
@@ -169,13 +218,26 @@ class Endpoint:
         self.connect_failures = 0
         self.ejected = False
         self.errors_in_row = 0
+        self.local_errors_in_row = 0
+        self.born = monotonic()
+        self.warmth = 1.0
+        """The share of its weight it gets while it warms up."""
         self.update(spec)
+        self.weight: float = self.own_weight
+        """What balancers go by: its own weight, its warmth and its locality's share."""
 
     def update(self, spec: EndpointSpec) -> None:
         """What may change while the endpoint stays."""
-        self.weight = max(spec.weight, 1)
+        self.own_weight = max(spec.weight, 1)
+        self.locality = spec.locality
+        self.locality_weight = spec.locality_weight
         self.healthy = spec.healthy
         self.priority = spec.priority
+
+    @property
+    def usable(self) -> bool:
+        """Healthy, as far as EDS and its answers tell."""
+        return self.healthy and not self.ejected
 
     def note_status(self, status: int) -> None:
         """An answer has come; outlier detection counts the bad ones in a row."""
@@ -183,10 +245,10 @@ class Endpoint:
         if self.outliers is not None:
             self.outliers.status(self, status)
 
-    def note_failure(self) -> None:
-        """No connection, or one that broke: counts as an error for outlier detection."""
+    def note_failure(self, local: bool = False) -> None:
+        """No connection (`local`), or one that broke: counts as an error for outlier detection."""
         if self.outliers is not None:
-            self.outliers.status(self, 503)
+            self.outliers.failure(self, local)
 
 
 class Cluster:
@@ -194,6 +256,7 @@ class Cluster:
 
     __slots__ = (
         "_balancer",
+        "_warmer",
         "_workloads",
         "breaker",
         "connect_timeout",
@@ -213,11 +276,12 @@ class Cluster:
         self.service = spec.service
         self.connect_timeout = spec.connect_timeout
         self.max_requests_per_connection = spec.max_requests_per_connection
-        self.breaker = Breaker(*spec.breaker)
+        self.breaker = Breaker(*spec.breaker, spec.retry_budget)
         self.outliers = Outliers(self, spec.outliers) if spec.outliers else None
         self.endpoints: dict[tuple[object, ...], Endpoint] = {}
         self._workloads = workloads
         self._balancer: Balancer | None = None
+        self._warmer: asyncio.TimerHandle | None = None
         self.assign(spec.endpoints)
 
     def workload(self, text: str) -> Workload | None:
@@ -238,21 +302,23 @@ class Cluster:
         self.rebalance()
 
     def rebalance(self) -> None:
-        """Choose whom the balancer may pick: the healthy ones of the first priority that has any, or all of
-        it when too few are left (Envoy's panic threshold).
-        """
-        by_priority: dict[int, list[Endpoint]] = {}
-        for endpoint in self.endpoints.values():
-            by_priority.setdefault(endpoint.priority, []).append(endpoint)
-        self._balancer = None
-        for priority in sorted(by_priority):
-            candidates = by_priority[priority]
-            healthy = [e for e in candidates if e.healthy and not e.ejected]
-            panic = len(healthy) * 100 < self.spec.panic_threshold * len(candidates)
-            usable = candidates if panic and priority == max(by_priority) else healthy
-            if usable:
-                self._balancer = POLICIES[self.spec.policy](usable)
-                return
+        """Choose anew whom the balancer may pick (`selection`); while some warm up, again in a second."""
+        endpoints = list(self.endpoints.values())
+        slow = self.spec.slow_start
+        warming = False
+        if slow is not None:
+            now = monotonic()
+            for endpoint in endpoints:
+                endpoint.warmth = slow.share(now - endpoint.born)
+                warming = warming or endpoint.warmth < 1.0
+        spec = self.spec
+        self._balancer = select(endpoints, spec.make_balancer, spec.panic_threshold, spec.locality_weighted)
+        if warming and self._warmer is None:
+            self._warmer = asyncio.get_running_loop().call_later(WARM_AGAIN, self._warm)
+
+    def _warm(self) -> None:
+        self._warmer = None
+        self.rebalance()
 
     def pick(self, exchange: Exchange | None = None, meant: tuple[str, int] | None = None) -> Endpoint | None:
         """The endpoint for a request; on a retry another than before, if the policy says so.
@@ -261,13 +327,23 @@ class Cluster:
         """
         if self._balancer is None:
             return self._asked_for(exchange, meant) if self.spec.kind == "ORIGINAL_DST" else None
-        endpoint = self._balancer()
         if exchange is not None and exchange.tried:
-            policy = getattr(exchange.route and exchange.route.action, "retry", None)
-            for _ in range(_OTHER_HOST_TRIES):
-                if policy is None or not policy.avoid(exchange.tried, endpoint):
-                    break
-                endpoint = self._balancer()
+            return self._pick_other(exchange, self._balancer)
+        return self._balancer(exchange)
+
+    def _pick_other(self, exchange: Exchange, balancer: Balancer) -> Endpoint:
+        """A retry: if the policy says so not in a priority, not at an endpoint that was tried before."""
+        policy: RetryPolicy | None = getattr(exchange.route and exchange.route.action, "retry", None)
+        if policy is not None and policy.other_priority:
+            tried = {endpoint.priority for endpoint in exchange.tried}
+            others = [e for e in self.endpoints.values() if e.usable and e.priority not in tried]
+            if others:
+                return self.spec.make_balancer(others)(exchange)
+        endpoint = balancer(exchange)
+        for _ in range(_OTHER_HOST_TRIES):
+            if policy is None or not policy.avoid(exchange.tried, endpoint):
+                break
+            endpoint = balancer(exchange)
         return endpoint
 
     def _asked_for(self, exchange: Exchange | None, meant: tuple[str, int] | None) -> Endpoint | None:
@@ -296,6 +372,8 @@ class Cluster:
         """The cluster is gone or replaced: requests under way end, nothing new begins."""
         for endpoint in self.endpoints.values():
             endpoint.pool.retire()
+        if self._warmer is not None:
+            self._warmer.cancel()
         if self.outliers is not None:
             self.outliers.stop()
 

@@ -35,6 +35,8 @@ ROOT = "ROOTCA"
 """Names of the two secrets, as Istio's TLS contexts ask for them by SDS."""
 SYSTEM_ROOTS = "file-root:system"
 """Istio's name for the authorities that the operating system trusts."""
+FILES = ("file-cert:", "file-root:")
+"""How Istio names secrets that are files of the pod: `file-cert:CERTIFICATE~KEY`, `file-root:ROOTS`."""
 
 
 class SecretMissing(Exception):
@@ -90,7 +92,7 @@ class Secrets:
             have.add(CERTIFICATE)
         if self.roots is not None:
             have.add(ROOT)
-        return names <= have
+        return {name for name in names if not name.startswith(FILES)} <= have
 
     @property
     def roots(self) -> str | None:
@@ -150,14 +152,27 @@ class Secrets:
         if spec.root:
             if spec.root == SYSTEM_ROOTS:
                 context.load_default_certs()
+            elif spec.root.startswith(FILES):
+                context.load_verify_locations(_file(spec.root.partition(":")[2]))
             elif self.roots is not None:
                 context.load_verify_locations(cadata=self.roots)
             if side == ssl.PROTOCOL_TLS_CLIENT:
                 context.verify_mode = ssl.CERT_REQUIRED
-        if spec.certificate and self.certificate is not None:
+        if spec.certificate.startswith(FILES):
+            certificate, _, key = spec.certificate.partition(":")[2].partition("~")
+            context.load_cert_chain(_file(certificate), _file(key))
+        elif spec.certificate and self.certificate is not None:
             _load(context, self.certificate)
             context.spiffe_uri = self.certificate.uri
         return context
+
+
+def _file(path: str) -> Path:
+    """A file of the pod's. Raises SecretMissing if it is not there."""
+    found = Path(os.environ.get("CONTAINER_SANDBOX_MOUNT_POINT", "") + path)
+    if not found.is_file():
+        raise SecretMissing(f"TLS needs the file {path}, which is not there")
+    return found
 
 
 def _load(context: ssl.SSLContext, certificate: Certificate) -> None:

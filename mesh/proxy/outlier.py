@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 class OutlierSpec:
     """Limits; times in seconds. 0 errors means: that kind is not counted."""
 
-    __slots__ = ("base_ejection", "consecutive_5xx", "consecutive_gateway", "max_ejected_percent")
+    __slots__ = (
+        "base_ejection",
+        "consecutive_5xx",
+        "consecutive_gateway",
+        "consecutive_local",
+        "error_statuses",
+        "max_ejected_percent",
+        "split_local",
+    )
 
     def __init__(
         self,
@@ -24,7 +32,16 @@ class OutlierSpec:
         consecutive_gateway: int = 0,
         base_ejection: float = 30.0,
         max_ejected_percent: int = 10,
+        *,
+        split_local: bool = False,
+        consecutive_local: int = 5,
+        error_statuses: frozenset[int] | None = None,
     ) -> None:
+        self.split_local = split_local
+        """Count failures to connect apart from bad answers."""
+        self.consecutive_local = consecutive_local
+        self.error_statuses = error_statuses
+        """Which answers are errors; None: every 5xx."""
         self.consecutive_5xx = consecutive_5xx
         self.consecutive_gateway = consecutive_gateway
         self.base_ejection = base_ejection
@@ -44,15 +61,30 @@ class Outliers:
 
     def status(self, endpoint: Endpoint, status: int) -> None:
         """One answer (or failure, as 503) of an endpoint."""
-        if status < 500:
+        spec = self._spec
+        endpoint.local_errors_in_row = 0
+        if status < 500 if spec.error_statuses is None else status not in spec.error_statuses:
             endpoint.errors_in_row = 0
             return
         endpoint.errors_in_row += 1
-        spec = self._spec
         limit = spec.consecutive_5xx
         if status in (502, 503, 504) and spec.consecutive_gateway:
             limit = min(limit or spec.consecutive_gateway, spec.consecutive_gateway)
-        if limit and endpoint.errors_in_row >= limit and not endpoint.ejected and self._may_eject():
+        self._judge(endpoint, endpoint.errors_in_row, limit)
+
+    def failure(self, endpoint: Endpoint, local: bool) -> None:
+        """No answer: the connection could not be made (`local`), or broke."""
+        spec = self._spec
+        if not (local and spec.split_local):
+            endpoint.errors_in_row += 1
+            limits = [limit for limit in (spec.consecutive_5xx, spec.consecutive_gateway) if limit]
+            self._judge(endpoint, endpoint.errors_in_row, min(limits, default=0))
+            return
+        endpoint.local_errors_in_row += 1
+        self._judge(endpoint, endpoint.local_errors_in_row, spec.consecutive_local)
+
+    def _judge(self, endpoint: Endpoint, errors: int, limit: int) -> None:
+        if limit and errors >= limit and not endpoint.ejected and self._may_eject():
             self._eject(endpoint)
 
     def _may_eject(self) -> bool:

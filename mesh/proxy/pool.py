@@ -18,6 +18,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 from mesh.proxy import router
 from mesh.proxy.identity import SecretMissing
 from mesh.proxy.reply import Flag
+from mesh.proxy.socket_options import keep_alive, proxy_line
 from mesh.proxy.tls import peer_of
 from mesh.proxy.tls_stream import open_connection
 from mesh.proxy.wire import Headers
@@ -111,22 +112,32 @@ class Pool:
             connection.close()
 
     def _connect(self) -> None:
+        exchange = self.waiting[min(self.connecting, len(self.waiting) - 1)]
         self.connecting += 1
         self.cluster.breaker.connections += 1
-        task = asyncio.get_running_loop().create_task(self._open())
+        task = asyncio.get_running_loop().create_task(self._open(exchange))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _open(self) -> None:
-        """Connect, with mutual TLS where the endpoint speaks it; check whom we have reached."""
+    async def _open(self, exchange: Exchange) -> None:
+        """Connect, with mutual TLS where the endpoint speaks it; check whom we have reached.
+
+        `exchange` is the request that made this necessary. With the PROXY protocol the connection is for it
+        alone; otherwise for whoever has waited longest.
+        """
         endpoint, cluster = self.endpoint, self.cluster
         protocol = UpstreamConnection(self)
+        conn, version = exchange.conn, cluster.spec.proxy_protocol
+        first = proxy_line(version, conn.remote, conn.local) if version else b""
         try:
             async with asyncio.timeout(cluster.connect_timeout):
-                await open_connection(protocol, endpoint.address, endpoint.tls, cluster.spec.source)
+                await open_connection(protocol, endpoint.address, endpoint.tls, cluster.spec.source, first)
         except (OSError, TimeoutError, SecretMissing) as error:
             self._failed(_why(error))
             return
+        protocol.opened_at = asyncio.get_running_loop().time()
+        if cluster.spec.keepalive is not None:
+            keep_alive(protocol.transport, cluster.spec.keepalive)
         problem = self._identify(protocol) if endpoint.tls is not None else None
         if problem is not None:
             protocol.transport.abort()
@@ -138,8 +149,13 @@ class Pool:
         protocol.in_pool = True
         if protocol.transport.is_closing():
             self.gone(protocol)
-        else:
+        elif not version:
             self.ready(protocol)
+        elif exchange in self.waiting:
+            self.forget(exchange)
+            self._give(protocol, exchange)
+        else:
+            protocol.close()
 
     def _identify(self, protocol: UpstreamConnection) -> str | None:
         """Hold the endpoint's certificate against the names the cluster expects; the problem, or None."""
@@ -153,7 +169,7 @@ class Pool:
         self.connecting -= 1
         self.cluster.breaker.connections -= 1
         self.endpoint.connect_failures += 1
-        self.endpoint.note_failure()
+        self.endpoint.note_failure(local=True)
         if self.waiting:
             exchange = self.waiting.popleft()
             self.cluster.breaker.pending -= 1
@@ -188,6 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
         "headers",
         "idle_since",
         "in_pool",
+        "opened_at",
         "pool",
         "served",
         "transport",
@@ -200,6 +217,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.headers: Headers = []
         self.served = 0
         self.idle_since = 0.0
+        self.opened_at = 0.0
         self.in_pool = False
         self._parser = HttpResponseParser(self)
         self._keep = True
@@ -331,13 +349,22 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange.method == b"HEAD":
             self._parser = HttpResponseParser(self)  # it still waits for the body that HEAD never has
         self.served += 1
-        limit = self.pool.cluster.max_requests_per_connection
-        if self._keep and exchange.complete and not (limit and self.served >= limit):
+        if self._keep and exchange.complete and not self._worn():
             self._ended = self._bytes_in = False
             self.pool.ready(self)
         else:
             self.transport.close()
         router.response_end(exchange)
+
+    def _worn(self) -> bool:
+        """Whether this connection has served enough: by number, by age, or because it speaks for one client."""
+        spec = self.pool.cluster.spec
+        if spec.max_requests_per_connection and self.served >= spec.max_requests_per_connection:
+            return True
+        age = spec.max_connection_seconds
+        return bool(spec.proxy_protocol) or (
+            age > 0 and asyncio.get_running_loop().time() - self.opened_at >= age
+        )
 
     def _release(self) -> None:
         if self.exchange is not None:

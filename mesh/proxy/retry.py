@@ -49,6 +49,7 @@ class RetryPolicy:
         "base_delay",
         "max_delay",
         "other_host",
+        "other_priority",
         "per_try_timeout",
         "retriable_headers",
         "retries",
@@ -65,12 +66,14 @@ class RetryPolicy:
         base_delay: float = 0.025,
         max_delay: float = 0.25,
         other_host: bool = False,
+        other_priority: bool = False,
     ) -> None:
         self.retries = retries
         self.per_try_timeout = per_try_timeout
         self.base_delay = base_delay
         self.max_delay = max_delay
         self.other_host = other_host
+        self.other_priority = other_priority
         self.retriable_headers = retriable_headers if "retriable-headers" in conditions else ()
         kinds: set[str] = set()
         for condition in conditions:

@@ -259,7 +259,7 @@ def _retry(exchange: Exchange, kind: str) -> bool:
         return False
     breaker = cluster.breaker
     if not exchange.retrying:
-        if breaker.retries >= breaker.max_retries:
+        if not breaker.may_retry:
             exchange.add_flag(Flag.OVERFLOW)
             return False
         breaker.retries += 1

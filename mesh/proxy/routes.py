@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from re import Pattern
 
     from mesh.proxy.exchange import Exchange
+    from mesh.proxy.hashing import HashPolicy
 
 Condition = Callable[["Exchange"], bool]
 """One thing a route asks of a request."""
@@ -189,6 +190,7 @@ class Action:
 
     __slots__ = ()
     timeout = 0.0
+    hash_policies: tuple[HashPolicy, ...] = ()
 
     def answer(self, exchange: Exchange) -> LocalReply | None:
         """The answer, if it is given here; None if the request goes on to a cluster."""
@@ -292,6 +294,7 @@ class Forward(Action):
         "cluster_not_found",
         "count_attempts",
         "expected_timeout",
+        "hash_policies",
         "mirrors",
         "prefix_rewrite",
         "regex_rewrite",
@@ -308,6 +311,7 @@ class Forward(Action):
         prefix_rewrite: bytes | None = None,
         regex_rewrite: tuple[Pattern[bytes], bytes] | None = None,
         mirrors: Sequence[Mirror] = (),
+        hash_policies: Sequence[HashPolicy] = (),
         count_attempts: bool = False,
         cluster_not_found: int = 503,
     ) -> None:
@@ -320,6 +324,7 @@ class Forward(Action):
         self.prefix_rewrite = prefix_rewrite
         self.regex_rewrite = regex_rewrite
         self.mirrors = tuple(mirrors)
+        self.hash_policies = tuple(hash_policies)
         self.count_attempts = count_attempts
         self.cluster_not_found = cluster_not_found
         self.expected_timeout = (

@@ -122,6 +122,11 @@ class Subscription:
             kind.rejected = str(error)
             log.error("xds: %s refused: %s", response.type_url.rpartition(".")[2], error)
             return [self._request(response.type_url, reason=str(error))]
+        except Exception as error:
+            self.refused += 1
+            kind.rejected = f"internal error of the proxy: {error!r}"
+            log.exception("xds: %s broke the proxy", response.type_url.rpartition(".")[2])
+            return [self._request(response.type_url, reason=kind.rejected)]
         self.accepted += 1
         kind.version = response.version_info
         kind.rejected = ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from mesh.proxy.exchange import Exchange
 from mesh.proxy.identity import SecretMissing
 from mesh.proxy.reply import Flag
+from mesh.proxy.socket_options import keep_alive, proxy_line
 from mesh.proxy.tls import own_uri, peer_of
 from mesh.proxy.tls_stream import open_connection
 
@@ -266,14 +267,18 @@ class ClientConnection(_Side):
             return
         tls = endpoint.tls
         upstream = _Upstream()
+        version = cluster.spec.proxy_protocol
+        first = proxy_line(version, self.remote, self.local) if version else b""
         try:
             async with asyncio.timeout(cluster.connect_timeout):
-                await open_connection(upstream, endpoint.address, tls, cluster.spec.source)
+                await open_connection(upstream, endpoint.address, tls, cluster.spec.source, first)
         except (OSError, TimeoutError, SecretMissing) as error:
             self.flags = Flag.CONNECT_FAILURE
             log.info("%s: %s:%d: %s", self.chain.spec.name, *endpoint.address, error)
             self.transport.abort()
             return
+        if cluster.spec.keepalive is not None:
+            keep_alive(upstream.transport, cluster.spec.keepalive)
         if tls is not None and (problem := tls.refuse(peer_of(upstream.transport))):
             log.info("%s: %s:%d: %s", self.chain.spec.name, *endpoint.address, problem)
             upstream.transport.abort()

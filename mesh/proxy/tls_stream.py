@@ -25,16 +25,20 @@ async def open_connection(
     address: tuple[str, int],
     tls: UpstreamTls | None,
     source: tuple[str, int] | None = None,
+    first: bytes = b"",
 ) -> None:
     """Connect `inner` to an endpoint, with TLS where it speaks that, from `source` (None: the system's choice).
+    `first` goes out before all else, before TLS too.
 
     Raises OSError (`ssl.SSLError` is one), SecretMissing.
     """
     loop = asyncio.get_running_loop()
     if tls is None:
-        await loop.create_connection(lambda: inner, *address, local_addr=source)
+        transport, _ = await loop.create_connection(lambda: inner, *address, local_addr=source)
+        if first:
+            transport.write(first)
         return
-    stream = TlsStream(inner, tls.context(), server=False, server_name=tls.sni or None)
+    stream = TlsStream(inner, tls.context(), server=False, server_name=tls.sni or None, first=first)
     await loop.create_connection(lambda: stream, *address, local_addr=source)
     try:
         await stream.established
@@ -52,6 +56,7 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
 
     __slots__ = (
         "_closing",
+        "_first",
         "_incoming",
         "_outgoing",
         "_raw",
@@ -63,11 +68,17 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
     )
 
     def __init__(
-        self, inner: asyncio.Protocol, context: ssl.SSLContext, server: bool, server_name: str | None = None
+        self,
+        inner: asyncio.Protocol,
+        context: ssl.SSLContext,
+        server: bool,
+        server_name: str | None = None,
+        first: bytes = b"",
     ) -> None:
         self.inner = inner
         self.is_open = False
         self._closing = False
+        self._first = first
         self._raw = cast(asyncio.Transport, None)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -82,6 +93,8 @@ class TlsStream(asyncio.Protocol, asyncio.Transport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast(asyncio.Transport, transport)
+        if self._first:
+            self._raw.write(self._first)
         self._handshake()
 
     def data_received(self, data: bytes) -> None:

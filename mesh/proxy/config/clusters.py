@@ -9,15 +9,14 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from mesh.proxy.balancer import POLICIES
 from mesh.proxy.cluster import ClusterSpec, EndpointSpec
-from mesh.proxy.config import ConfigError, values
+from mesh.proxy.config import ConfigError, balancing, values
 from mesh.proxy.config.fields import unpack
 from mesh.proxy.identity import Secrets
-from mesh.proxy.outlier import OutlierSpec
 
 _TRANSPORT_MATCH = "envoy.transport_socket_match"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_PROXY_PROTOCOL = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
 _HEALTHY = ("UNKNOWN", "HEALTHY", "DEGRADED")
 _KINDS = ("EDS", "STATIC", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST")
 
@@ -25,20 +24,18 @@ _KINDS = ("EDS", "STATIC", "STRICT_DNS", "LOGICAL_DNS", "ORIGINAL_DST")
 def cluster(message: cluster_pb2.Cluster, secrets: Secrets) -> ClusterSpec:
     """Translate a checked Cluster. Raises ConfigError."""
     kind = cluster_pb2.Cluster.DiscoveryType.Name(message.type)
-    policy = cluster_pb2.Cluster.LbPolicy.Name(message.lb_policy)
     if kind not in _KINDS:
         raise ConfigError(f"type: {kind} is not supported")
     if kind == "ORIGINAL_DST":
-        policy = _original_destination(message)
-    if policy not in POLICIES:
-        raise ConfigError(f"lb_policy: {policy} is not supported")
-    options = _http_options(message)
+        _check_original_destination(message)
+    policy, make = balancing.balancer(message, kind)
+    http_options = _http_options(message)
+    options = http_options.common_http_protocol_options if http_options is not None else None
     requests = options.max_requests_per_connection.value if options else 0
     idle = values.seconds(options.idle_timeout) if options and options.HasField("idle_timeout") else 3600.0
     panic = message.common_lb_config.healthy_panic_threshold
-    tls = None
-    if message.HasField("transport_socket"):
-        tls = values.upstream_tls(message.transport_socket, secrets, "transport_socket")
+    socket, proxy_protocol = _proxy_protocol(message.transport_socket)
+    tls = values.upstream_tls(socket, secrets, "transport_socket")
     return ClusterSpec(
         message.name,
         kind=kind,
@@ -59,19 +56,41 @@ def cluster(message: cluster_pb2.Cluster, secrets: Secrets) -> ClusterSpec:
             for number, match in enumerate(message.transport_socket_matches)
         ],
         panic_threshold=panic.value if message.common_lb_config.HasField("healthy_panic_threshold") else 50.0,
-        outliers=_outliers(message),
+        outliers=balancing.outliers(message, http_options),
+        make_balancer=make,
+        slow_start=balancing.slow_start(message),
+        locality_weighted=message.common_lb_config.HasField("locality_weighted_lb_config"),
+        retry_budget=balancing.retry_budget(message),
+        keepalive=_keepalive(message),
+        max_connection_seconds=values.seconds(options.max_connection_duration) if options else 0.0,
+        proxy_protocol=proxy_protocol,
         service=_service(message),
         by_authority=message.original_dst_lb_config.use_http_header,
         source=_source(message),
     )
 
 
-def _original_destination(message: cluster_pb2.Cluster) -> str:
+def _check_original_destination(message: cluster_pb2.Cluster) -> None:
     """ORIGINAL_DST: the connection's destination; without interception the request's authority says it."""
     config = message.original_dst_lb_config
     if config.use_http_header and config.http_header_name.lower() not in (":authority", "host"):
         raise ConfigError("original_dst_lb_config.http_header_name: only :authority is supported")
-    return "ROUND_ROBIN"
+
+
+def _proxy_protocol(socket: AnyType) -> tuple[AnyType, int]:
+    """The transport socket without the PROXY protocol around it, and that protocol's version (0: none)."""
+    if not socket.HasField("typed_config") or socket.typed_config.TypeName() != _PROXY_PROTOCOL:
+        return socket, 0
+    config: AnyType = unpack(socket.typed_config, "transport_socket")
+    return config.transport_socket, 2 if config.config.version == 1 else 1
+
+
+def _keepalive(message: cluster_pb2.Cluster) -> tuple[int, int, int] | None:
+    """TCP keep-alive: probes, seconds until the first, seconds between them; 0 is the system's choice."""
+    if not message.upstream_connection_options.HasField("tcp_keepalive"):
+        return None
+    found = message.upstream_connection_options.tcp_keepalive
+    return (found.keepalive_probes.value, found.keepalive_time.value, found.keepalive_interval.value)
 
 
 def _source(message: cluster_pb2.Cluster) -> tuple[str, int] | None:
@@ -97,6 +116,8 @@ def assignment(message: endpoint_pb2.ClusterLoadAssignment) -> tuple[EndpointSpe
                     healthy=status in _HEALTHY,
                     priority=locality.priority,
                     match=_plain(metadata[_TRANSPORT_MATCH]) if _TRANSPORT_MATCH in metadata else None,
+                    locality=(locality.locality.region, locality.locality.zone, locality.locality.sub_zone),
+                    locality_weight=locality.load_balancing_weight.value or 1,
                     workload=_plain(metadata["istio"]).get("workload", "") if "istio" in metadata else "",
                 )
             )
@@ -109,13 +130,13 @@ def _plain(struct: AnyType) -> Mapping[str, str]:
 
 
 def _http_options(message: AnyType) -> AnyType:
-    """Envoy's HttpProtocolOptions of a cluster, its common part."""
+    """Envoy's HttpProtocolOptions of a cluster, or None."""
     if _HTTP_OPTIONS not in message.typed_extension_protocol_options:
         return None
     options: AnyType = unpack(
         message.typed_extension_protocol_options[_HTTP_OPTIONS], "typed_extension_protocol_options"
     )
-    return options.common_http_protocol_options
+    return options
 
 
 def _is_http2(message: AnyType) -> bool:
@@ -139,24 +160,6 @@ def _breaker(message: AnyType) -> tuple[int, int, int, int]:
 
 def _limit(message: AnyType, field: str, default: int) -> int:
     return int(getattr(message, field).value) if message.HasField(field) else default
-
-
-def _outliers(message: AnyType) -> OutlierSpec | None:
-    if not message.HasField("outlier_detection"):
-        return None
-    detection = message.outlier_detection
-    gateway = _limit(detection, "consecutive_gateway_failure", 5)
-    if not detection.enforcing_consecutive_gateway_failure.value:
-        gateway = 0
-    errors = _limit(detection, "consecutive_5xx", 5)
-    if detection.HasField("enforcing_consecutive_5xx") and not detection.enforcing_consecutive_5xx.value:
-        errors = 0
-    return OutlierSpec(
-        errors,
-        gateway,
-        values.seconds(detection.base_ejection_time) or 30.0,
-        _limit(detection, "max_ejection_percent", 10),
-    )
 
 
 def _service(message: AnyType) -> tuple[str, str, str]:

@@ -23,6 +23,8 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -47,6 +49,8 @@ KNOWN_FILES = (
     network_rbac_pb2,
     original_dst_pb2,
     previous_hosts_pb2,
+    previous_priorities_config_pb2,
+    upstream_proxy_protocol_pb2,
     raw_buffer_pb2,
     rbac_pb2,
     route_pb2,
@@ -88,7 +92,7 @@ HONOURED: dict[str, str] = {
     _H + "Rds": "route_config_name config_source",
     _H + "HttpFilter": "name typed_config",
     _C + "Http1ProtocolOptions": "accept_http_10 allow_absolute_url",
-    _C + "HttpProtocolOptions": "idle_timeout max_requests_per_connection",
+    _C + "HttpProtocolOptions": "idle_timeout max_requests_per_connection max_connection_duration",
     "envoy.extensions.filters.http.router.v3.Router": "",
     "envoy.extensions.filters.http.rbac.v3.RBAC": "rules rules_stat_prefix",
     "envoy.extensions.filters.http.rbac.v3.RBACPerRoute": "rbac",
@@ -97,7 +101,7 @@ HONOURED: dict[str, str] = {
     "envoy.extensions.filters.common.fault.v3.FaultDelay": "fixed_delay percentage",
     "envoy.extensions.filters.http.cors.v3.Cors": "",
     "envoy.extensions.filters.http.cors.v3.CorsPolicy": "allow_origin_string_match allow_methods allow_headers"
-    " expose_headers max_age allow_credentials",
+    " expose_headers max_age allow_credentials forward_not_matching_preflights",
     "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy": "stat_prefix cluster weighted_clusters"
     " idle_timeout access_log",
     "envoy.extensions.filters.network.rbac.v3.RBAC": "rules stat_prefix",
@@ -149,7 +153,13 @@ HONOURED: dict[str, str] = {
     " safe_regex_match present_match range_match invert_match treat_missing_header_as_empty",
     _R + "QueryParameterMatcher": "name string_match present_match",
     _R + "RouteAction": "cluster weighted_clusters timeout retry_policy prefix_rewrite regex_rewrite"
-    " host_rewrite_literal cluster_not_found_response_code request_mirror_policies",
+    " host_rewrite_literal cluster_not_found_response_code request_mirror_policies hash_policy",
+    _R + "RouteAction.HashPolicy": "header cookie connection_properties query_parameter terminal",
+    _R + "RouteAction.HashPolicy.Header": "header_name",
+    _R + "RouteAction.HashPolicy.Cookie": "name ttl path attributes",
+    _R + "RouteAction.HashPolicy.CookieAttribute": "name value",
+    _R + "RouteAction.HashPolicy.ConnectionProperties": "source_ip",
+    _R + "RouteAction.HashPolicy.QueryParameter": "name",
     _R + "RouteAction.RequestMirrorPolicy": "cluster runtime_fraction",
     _C + "RuntimeFractionalPercent": "default_value",
     _R + "WeightedCluster": "clusters",
@@ -159,7 +169,9 @@ HONOURED: dict[str, str] = {
     " scheme_redirect response_code strip_query",
     _R + "DirectResponseAction": "status body",
     _R + "RetryPolicy": "retry_on num_retries per_try_timeout retriable_status_codes retry_back_off"
-    " retriable_headers retry_host_predicate host_selection_retry_max_attempts",
+    " retriable_headers retry_host_predicate host_selection_retry_max_attempts retry_priority",
+    _R + "RetryPolicy.RetryPriority": "name typed_config",
+    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig": "update_frequency",
     _R + "RetryPolicy.RetryBackOff": "base_interval max_interval",
     _R + "RetryPolicy.RetryHostPredicate": "name typed_config",
     "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate": "",
@@ -175,18 +187,41 @@ HONOURED: dict[str, str] = {
     # clusters and endpoints
     _K + "Cluster": "name type eds_cluster_config connect_timeout lb_policy load_assignment circuit_breakers"
     " transport_socket transport_socket_matches metadata typed_extension_protocol_options common_lb_config"
-    " outlier_detection max_requests_per_connection original_dst_lb_config upstream_bind_config",
+    " outlier_detection max_requests_per_connection ring_hash_lb_config maglev_lb_config"
+    " round_robin_lb_config least_request_lb_config upstream_connection_options original_dst_lb_config"
+    " upstream_bind_config",
     _C + "BindConfig": "source_address",
     _K + "Cluster.OriginalDstLbConfig": "use_http_header http_header_name",
     _K + "Cluster.EdsClusterConfig": "eds_config service_name",
     _K + "Cluster.TransportSocketMatch": "name match transport_socket",
-    _K + "Cluster.CommonLbConfig": "healthy_panic_threshold",
+    _K + "Cluster.CommonLbConfig": "healthy_panic_threshold locality_weighted_lb_config",
     _K + "CircuitBreakers": "thresholds",
-    _K + "CircuitBreakers.Thresholds": "max_connections max_pending_requests max_requests max_retries",
+    _K + "CircuitBreakers.Thresholds": "max_connections max_pending_requests max_requests max_retries"
+    " retry_budget",
+    _K + "CircuitBreakers.Thresholds.RetryBudget": "budget_percent min_retry_concurrency",
+    _K + "Cluster.RingHashLbConfig": "minimum_ring_size",
+    _K + "Cluster.MaglevLbConfig": "table_size",
+    _K + "Cluster.RoundRobinLbConfig": "slow_start_config",
+    _K + "Cluster.LeastRequestLbConfig": "slow_start_config choice_count",
+    _K + "Cluster.SlowStartConfig": "slow_start_window aggression min_weight_percent",
+    _K + "Cluster.CommonLbConfig.LocalityWeightedLbConfig": "",
+    _K + "UpstreamConnectionOptions": "tcp_keepalive",
+    _C + "RuntimeDouble": "default_value",
+    "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport": "config"
+    " transport_socket",
+    _C + "ProxyProtocolConfig": "version",
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig": "http_protocol_options"
+    " http2_protocol_options",
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.OutlierDetection": "error_matcher",
+    "envoy.config.common.matcher.v3.MatchPredicate": "or_match http_response_headers_match",
+    "envoy.config.common.matcher.v3.MatchPredicate.MatchSet": "rules",
+    "envoy.config.common.matcher.v3.HttpHeadersMatch": "headers",
     _K + "OutlierDetection": "consecutive_5xx consecutive_gateway_failure base_ejection_time"
-    " max_ejection_percent enforcing_consecutive_gateway_failure enforcing_consecutive_5xx",
+    " max_ejection_percent enforcing_consecutive_gateway_failure enforcing_consecutive_5xx"
+    " split_external_local_origin_errors consecutive_local_origin_failure"
+    " enforcing_consecutive_local_origin_failure",
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": "common_http_protocol_options"
-    " explicit_http_config use_downstream_protocol_config",
+    " explicit_http_config use_downstream_protocol_config outlier_detection",
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig": "http_protocol_options"
     " http2_protocol_options",
     _E + "ClusterLoadAssignment": "cluster_name endpoints",
@@ -204,7 +239,8 @@ HARMLESS: dict[str, str] = {
     _L + "Listener": "stat_prefix metadata access_log per_connection_buffer_limit_bytes"
     " connection_balance_config",
     _L + "FilterChain": "metadata transport_socket_connect_timeout",
-    _R + "Route": "metadata decorator",
+    _R + "Route": "metadata decorator stat_prefix",
+    _C + "RuntimeDouble": "runtime_key",
     _R + "RouteConfiguration": "validate_clusters max_direct_response_body_size_bytes metadata",
     _R + "RouteMatch": "",
     # we send no traces yet, so there is nothing to sample
@@ -214,12 +250,13 @@ HARMLESS: dict[str, str] = {
     _R + "RouteAction.RequestMirrorPolicy": "trace_sampled",
     # gRPC's own timeout header is for HTTP/2 routes
     _R + "RouteAction": "max_grpc_timeout max_stream_duration",
-    _K + "Cluster": "alt_stat_name per_connection_buffer_limit_bytes upstream_connection_options"
+    _K + "Cluster": "alt_stat_name per_connection_buffer_limit_bytes"
     " dns_lookup_family dns_refresh_rate respect_dns_ttl ignore_health_on_host_removal filters"
     " track_cluster_stats",
     # statistics only
     _K + "CircuitBreakers.Thresholds": "track_remaining",
-    _K + "OutlierDetection": "interval enforcing_success_rate enforcing_failure_percentage",
+    _K + "OutlierDetection": "interval enforcing_success_rate enforcing_failure_percentage"
+    " enforcing_local_origin_success_rate",
     _K + "Cluster.CommonLbConfig": "close_connections_on_host_set_change",
     _C + "HttpProtocolOptions": "headers_with_underscores_action",
     "envoy.extensions.filters.http.router.v3.Router": "start_child_span suppress_envoy_headers",

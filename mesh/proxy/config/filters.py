@@ -76,4 +76,7 @@ def _cors(config: cors_pb2.CorsPolicy, where: str) -> CorsPolicy:
         config.expose_headers.encode(),
         config.max_age.encode(),
         config.allow_credentials.value,
+        config.forward_not_matching_preflights.value
+        if config.HasField("forward_not_matching_preflights")
+        else True,
     )

@@ -7,8 +7,10 @@ from typing import Any as AnyType
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
+from mesh.proxy import hashing
 from mesh.proxy.config import ConfigError, values
 from mesh.proxy.config.filters import route_filter
+from mesh.proxy.hashing import HashPolicy
 from mesh.proxy.match import RegexError, regex_pattern
 from mesh.proxy.retry import CONDITIONS, RetryPolicy
 from mesh.proxy.routes import (
@@ -137,9 +139,28 @@ def _forward(action: AnyType, levels: Levels, where: str) -> Forward:
         mirrors=[
             _mirror(mirror, f"{where}.request_mirror_policies") for mirror in action.request_mirror_policies
         ],
+        hash_policies=[_hash_policy(policy, f"{where}.hash_policy") for policy in action.hash_policy],
         count_attempts=host.include_request_attempt_count,
         cluster_not_found=_NOT_FOUND[_NotFound.Name(action.cluster_not_found_response_code)],
     )
+
+
+def _hash_policy(policy: AnyType, where: str) -> HashPolicy:
+    kind = policy.WhichOneof("policy_specifier")
+    if kind == "header":
+        found = hashing.of_header(policy.header.header_name.lower().encode())
+    elif kind == "cookie":
+        ttl = int(values.seconds(policy.cookie.ttl)) if policy.cookie.HasField("ttl") else None
+        cookie = policy.cookie
+        attributes = [f"{each.name}={each.value}".rstrip("=").encode() for each in cookie.attributes]
+        found = hashing.of_cookie(cookie.name.encode(), ttl, cookie.path.encode(), attributes)
+    elif kind == "connection_properties" and policy.connection_properties.source_ip:
+        found = hashing.of_source()
+    elif kind == "query_parameter":
+        found = hashing.of_parameter(policy.query_parameter.name.encode())
+    else:
+        raise ConfigError(f"{where}: {kind or 'an empty policy'} is not supported")
+    return HashPolicy(found.value, policy.terminal)
 
 
 def _shares(action: AnyType, levels: Levels, where: str) -> list[Share]:
@@ -185,6 +206,9 @@ def _regex_rewrite(action: AnyType, where: str) -> AnyType:
     return (pattern, by)
 
 
+_OTHER_PRIORITY = "envoy.retry_priorities.previous_priorities"
+
+
 def _retry(policy: AnyType, where: str) -> RetryPolicy | None:
     conditions = frozenset(word.strip() for word in policy.retry_on.split(",") if word.strip())
     if unknown := conditions - CONDITIONS:
@@ -194,6 +218,8 @@ def _retry(policy: AnyType, where: str) -> RetryPolicy | None:
     predicates = {predicate.name for predicate in policy.retry_host_predicate}
     if predicates - {"envoy.retry_host_predicates.previous_hosts"}:
         raise ConfigError(f"{where}.retry_host_predicate: only previous_hosts is supported")
+    if policy.HasField("retry_priority") and policy.retry_priority.name != _OTHER_PRIORITY:
+        raise ConfigError(f"{where}.retry_priority: only previous_priorities is supported")
     back_off = policy.retry_back_off
     base = values.seconds(back_off.base_interval) or 0.025
     return RetryPolicy(
@@ -207,6 +233,7 @@ def _retry(policy: AnyType, where: str) -> RetryPolicy | None:
         base_delay=base,
         max_delay=values.seconds(back_off.max_interval) or base * 10,
         other_host=bool(predicates),
+        other_priority=policy.HasField("retry_priority"),
     )
 
 

@@ -18,7 +18,7 @@ from mesh.proxy import match
 from mesh.proxy.config import ConfigError
 from mesh.proxy.config.fields import unpack
 from mesh.proxy.headers import FormatError, HeaderEdit, HeaderEdits, compile_value
-from mesh.proxy.identity import CERTIFICATE, ROOT, SYSTEM_ROOTS, Secrets
+from mesh.proxy.identity import CERTIFICATE, FILES, ROOT, SYSTEM_ROOTS, Secrets
 from mesh.proxy.match import HeaderMatch, QueryMatch, StringMatch
 from mesh.proxy.tls import DownstreamTls, TlsSpec, UpstreamTls
 
@@ -194,7 +194,8 @@ def _common(context: AnyType, where: str) -> tuple[TlsSpec, list[StringMatch]]:
     elif kind == "validation_context":
         names = _names(context.validation_context, where)
     certificates = [secret.name for secret in context.tls_certificate_sds_secret_configs]
-    if unknown := {*certificates, root} - {CERTIFICATE, ROOT, SYSTEM_ROOTS, ""}:
+    known = {CERTIFICATE, ROOT, SYSTEM_ROOTS, ""}
+    if unknown := {n for n in (*certificates, root) if n not in known and not n.startswith(FILES)}:
         names_known = f"{CERTIFICATE}, {ROOT} and {SYSTEM_ROOTS}"
         raise ConfigError(f"{where}: secret {min(unknown)!r} is not supported, only {names_known}")
     params = context.tls_params

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class CorsPolicy:
     """Which origins may do what. Header values as they go out; empty ones do not."""
 
-    __slots__ = ("credentials", "expose", "headers", "max_age", "methods", "origins")
+    __slots__ = ("credentials", "expose", "forward_others", "headers", "max_age", "methods", "origins")
 
     def __init__(
         self,
@@ -31,7 +31,10 @@ class CorsPolicy:
         expose: bytes = b"",
         max_age: bytes = b"",
         credentials: bool = False,
+        forward_others: bool = True,
     ) -> None:
+        self.forward_others = forward_others
+        """Whether a preflight from an origin that is not allowed goes on to the app."""
         self.origins = tuple(origins)
         self.methods = methods
         self.headers = headers
@@ -74,9 +77,12 @@ class Cors(Filter):
         origin = exchange.header(b"origin")
         if not isinstance(policy, CorsPolicy) or origin is None:
             return None
+        preflight = exchange.method == b"OPTIONS" and exchange.header(b"access-control-request-method")
         if not any(matches(origin) for matches in policy.origins):
-            return None
-        if exchange.method == b"OPTIONS" and exchange.header(b"access-control-request-method"):
+            return (
+                None if policy.forward_others or not preflight else LocalReply(200, details="cors_response")
+            )
+        if preflight:
             return LocalReply(
                 200, b"", headers=tuple(policy.preflight_fields(origin)), details="cors_response"
             )

@@ -28,10 +28,10 @@ async def test_new_routes_take_effect_on_an_open_connection(lab: Lab) -> None:
 
 
 async def test_a_refused_push_leaves_the_last_good_configuration(lab: Lab) -> None:
-    bad = xds.routes("routes", xds.host(xds.rule("two", route={"hash_policy": [{"terminal": True}]})))
+    bad = xds.routes("routes", xds.host(xds.rule("two", route={"internal_redirect_policy": {}})))
     await lab.ads.serve(bad)
     reason = await lab.ads.nacked()
-    assert "hash_policy" in reason and "RouteConfiguration routes" in reason
+    assert "internal_redirect_policy" in reason and "RouteConfiguration routes" in reason
     client = await lab.connect()
     assert (await client.request()).header("x-upstream") == "one"
     await lab.push(xds.routes("routes", xds.host(xds.rule("two"))))

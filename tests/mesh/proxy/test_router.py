@@ -329,3 +329,84 @@ async def test_idle_connections_are_closed_on_both_sides(lab: Lab) -> None:
     lab.proxy.runtime.sweep()
     await client.closed()
     await until(lambda: not lab.one.open)
+
+
+@pytest.mark.parametrize(
+    ("version", "start"), [("V1", b"PROXY TCP4 127.0.0.1 "), ("V2", b"\r\n\r\n\x00\r\nQUIT\n")]
+)
+async def test_the_proxy_protocol_tells_the_upstream_who_the_client_is(
+    lab: Lab, version: str, start: bytes
+) -> None:
+    seen: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"host: test\r\n"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    kind = xds.TYPE + "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
+    raw = xds.TYPE + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+    config = {
+        "@type": kind,
+        "config": {"version": version},
+        "transport_socket": {"name": "raw", "typed_config": {"@type": raw}},
+    }
+    await lab.push(
+        xds.cluster("one", transport_socket={"name": "proxy", "typed_config": config}),
+        xds.endpoints("one", server.sockets[0].getsockname()[:2]),
+    )
+    client = await lab.connect()
+    for _ in range(2):
+        assert (await client.request()).status == 200
+    assert len(seen) == 2 and all(each.startswith(start) for each in seen)
+    server.close()
+
+
+async def test_connections_are_kept_alive_and_replaced_when_they_are_old(lab: Lab) -> None:
+    kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    options = {
+        "@type": xds.TYPE + kind,
+        "common_http_protocol_options": {"max_connection_duration": "0.05s"},
+        "explicit_http_config": {"http_protocol_options": {}},
+    }
+    keepalive = {"tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 10, "keepalive_interval": 5}}
+    await lab.push(
+        xds.cluster(
+            "one", upstream_connection_options=keepalive, typed_extension_protocol_options={kind: options}
+        )
+    )
+    client = await lab.connect()
+    await client.request()
+    await client.request("/?delay=0.06")
+    await client.request()
+    assert lab.one.connections == 2
+
+
+async def test_a_retry_budget_grows_with_what_is_under_way(lab: Lab) -> None:
+    from mesh.proxy.breaker import Breaker
+
+    breaker = Breaker(retry_budget=(0.2, 3))
+    breaker.retries = 3
+    assert not breaker.may_retry
+    breaker.requests = 20
+    assert breaker.may_retry
+
+
+async def test_failures_to_connect_may_be_counted_apart(lab: Lab) -> None:
+    detection = {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 2,
+        "consecutive_5xx": 0,
+        "enforcing_consecutive_local_origin_failure": 100,
+        "max_ejection_percent": 100,
+    }
+    await lab.push(
+        xds.cluster("one", outlier_detection=detection, common_lb_config={"healthy_panic_threshold": {}}),
+        xds.endpoints("one", ("127.0.0.1", 1), lab.two.address),
+    )
+    client = await lab.connect()
+    cluster = lab.proxy.runtime.clusters["one"]
+    for _ in range(8):
+        await client.request()
+    assert [endpoint.ejected for endpoint in cluster.endpoints.values()] == [True, False]
