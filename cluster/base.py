@@ -34,8 +34,15 @@ class Cluster(Protocol):
     def interception(self) -> Interception:
         """What the sidecar injector has to arrange for here."""
 
-    def provide_image(self, image: str) -> None:
-        """Make the lab's image runnable by the cluster's nodes. Raises ClusterError."""
+    @property
+    def gateway_node_port(self) -> int:
+        """The node port at which the gateway must listen to be reached from here; 0: any will do."""
+
+    def reach(self, node_port: int) -> str:
+        """URL at which a node port is reached from here; empty where a node's own address will do."""
+
+    def provide_image(self, image: str) -> str:
+        """Make the lab's image runnable by the cluster's nodes; the name it has there. Raises ClusterError."""
 
     def own(self, pid: int) -> None:
         """Let the cluster end when process `pid` ends (where the backend's clusters have an owner)."""

@@ -16,13 +16,20 @@ import yaml
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
-from cluster import choose, steps
-from cluster.api import Api, Object
+from cluster import choose, preflight, steps
+from cluster.api import Api, ApiError, Object
 from cluster.base import DEFAULT_NAME, Cluster, ClusterError
+from cluster.settings import Settings
 from mesh import manifests
 
 DEPLOYMENT_TIMEOUT = 60.0
 """Seconds a Deployment may take to become available before we say which one did not and why."""
+
+PATIENCE = 240.0
+"""The same on clusters of real containers, whose nodes have just started themselves."""
+
+SETTLE_SECONDS = 30.0
+"""Seconds for which an object may be refused because the cluster has not caught up yet."""
 
 SYSTEM = manifests.SYSTEM_NAMESPACE
 
@@ -75,8 +82,9 @@ class Running:
             raise ClusterError(f'cluster "{self.cluster.name}" has no gateway')
         port = next(p["nodePort"] for p in service["spec"]["ports"] if p["name"] == "http2")
         node = self.api.list("v1", "Node")[0]
-        address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
-        return f"http://{address}:{port}"
+        addresses = {a["type"]: a["address"] for a in node["status"]["addresses"]}
+        address = addresses.get("ExternalIP") or addresses["InternalIP"]
+        return self.cluster.reach(port) or f"http://{address}:{port}"
 
     def down(self) -> None:
         """End the cluster and everything in it."""
@@ -90,40 +98,45 @@ def up(
     name: str = DEFAULT_NAME,
     owner: int | None = None,
     progress: steps.Progress = steps.silent,
+    chosen: Settings | None = None,
 ) -> Running:
     """Start a cluster, install mesh and shop, wait for the first served page. Raises ClusterError, ApiError.
 
     While this works the cluster belongs to the calling process; after it to process `owner` (None: stays with
-    the caller). When a step fails nothing is left behind.
+    the caller). When a step fails nothing is left behind. `chosen` is for clusters of real containers.
     """
     choose.check(backend)
     check_dataplane(dataplane)
+    patience = DEPLOYMENT_TIMEOUT if backend == "embedded" else PATIENCE
     box: list[Running] = []
 
     def running() -> Running:
         return box[0]
 
     def start() -> None:
-        cluster = choose.start(backend, name, manifests.IMAGE, manifests.PRELOAD, owner=os.getpid())
+        cluster = choose.start(
+            backend, name, manifests.IMAGE, manifests.PRELOAD, os.getpid(), chosen, progress
+        )
         box.append(Running(cluster, Api(cluster.kubeconfig)))
 
     def stop() -> None:
         if box:
             box[0].down()
 
+    def options() -> manifests.Options:
+        return options_for(running().cluster, running().api, dataplane)
+
     def install_mesh() -> None:
-        cluster = running().cluster
-        cluster.provide_image(manifests.IMAGE)
-        options = manifests.Options(interception=cluster.interception, dataplane=dataplane)
         install(running().api, manifests.crds())
         wait_for_kinds(running().api)
-        install(running().api, manifests.mesh(options))
-        wait_for_deployments(running().api, SYSTEM, only=("mesh-control",))
+        install(running().api, manifests.mesh(options()))
+        wait_for_deployments(running().api, SYSTEM, only=("mesh-control",), timeout=patience)
 
     def install_shop() -> None:
-        install(running().api, [*manifests.shop(), *manifests.visitors(), *manifests.shop_gateway()])
+        told = options()
+        install(running().api, [*manifests.shop(told), *manifests.visitors(told), *manifests.shop_gateway()])
         for namespace in (SYSTEM, "default", "visitors"):
-            wait_for_deployments(running().api, namespace)
+            wait_for_deployments(running().api, namespace, timeout=patience)
 
     times = steps.run(
         [
@@ -152,10 +165,47 @@ def check_dataplane(dataplane: str) -> None:
         raise ClusterError(f'dataplane "{dataplane}": this version runs python sidecars only')
 
 
+def options_for(cluster: Cluster, api: Api, dataplane: str) -> manifests.Options:
+    """How to install into this cluster. Raises ClusterError."""
+    image = cluster.provide_image(manifests.IMAGE)
+    if (
+        cluster.backend == "embedded"
+    ):  # apps have an address of their own there, and one kubelet starts them all
+        return manifests.Options(image=image, interception=cluster.interception, dataplane=dataplane)
+    native = preflight.version(api) >= preflight.NATIVE_SIDECARS
+    return manifests.Options(
+        image=image,
+        interception=cluster.interception,
+        dataplane=dataplane,
+        app_address="127.0.0.1",
+        native_sidecars=native,
+        hold_application=not native,
+        gateway_node_port=cluster.gateway_node_port,
+    )
+
+
 def install(api: Api, objects: list[Object]) -> None:
-    """Apply objects in their order. Raises ApiError at the first that is refused."""
+    """Apply objects in their order. Raises ApiError at the first that is refused.
+
+    A cluster learns of what was just applied a moment later: a new kind is served, a webhook's endpoint is known to
+    the node. Until then we ask again.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
     for obj in objects:
-        api.apply(obj)
+        while True:
+            try:
+                api.apply(obj)
+                break
+            except ApiError as error:
+                if not _passing(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.25)
+
+
+def _passing(error: ApiError) -> bool:
+    """Whether it is worth asking again: a kind or a webhook that is not there yet, a server that is busy."""
+    unknown_kind = error.code == 404 and ("knows no kind" in str(error) or "not found" in str(error))
+    return unknown_kind or error.code in (429, 503) or (error.code == 500 and "webhook" in str(error))
 
 
 def wait_for_kinds(api: Api) -> None:
@@ -170,8 +220,10 @@ def wait_for_kinds(api: Api) -> None:
         raise ClusterError("the API server did not establish the mesh's kinds within 60 s")
 
 
-def wait_for_deployments(api: Api, namespace: str, only: tuple[str, ...] = ()) -> None:
-    """Wait until the namespace's Deployments (or `only` these) are available.
+def wait_for_deployments(
+    api: Api, namespace: str, only: tuple[str, ...] = (), timeout: float = DEPLOYMENT_TIMEOUT
+) -> None:
+    """Wait until the namespace's Deployments (or `only` these) are available, `timeout` seconds at most.
 
     Raises ClusterError that names the pod which is not ready and the reason Kubernetes gives for it.
     """
@@ -179,8 +231,8 @@ def wait_for_deployments(api: Api, namespace: str, only: tuple[str, ...] = ()) -
     def available(have: dict[str, Object]) -> bool:
         return all(_condition(have.get(name, {}), "Available") for name in only or have)
 
-    if not api.wait("apps/v1", "Deployment", namespace, available, DEPLOYMENT_TIMEOUT):
-        raise ClusterError(f"{namespace}: {why_not_ready(api, namespace)} after {DEPLOYMENT_TIMEOUT:.0f} s")
+    if not api.wait("apps/v1", "Deployment", namespace, available, timeout):
+        raise ClusterError(f"{namespace}: {why_not_ready(api, namespace)} after {timeout:.0f} s")
 
 
 def why_not_ready(api: Api, namespace: str) -> str:

@@ -117,8 +117,18 @@ class EmbeddedCluster:
         """Without network namespaces nothing can be redirected: apps ask for their sidecar."""
         return "NONE"
 
-    def provide_image(self, image: str) -> None:
+    @property
+    def gateway_node_port(self) -> int:
+        """Any: several clusters may share one machine's addresses."""
+        return 0
+
+    def reach(self, node_port: int) -> str:
+        """Nodes have addresses of this machine."""
+        return ""
+
+    def provide_image(self, image: str) -> str:
         """Nothing to load: the image's programs are this very installation."""
+        return image
 
     def memory(self) -> int | None:
         """PSS in bytes of all the cluster's processes; None where the OS does not tell."""

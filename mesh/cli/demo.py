@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from cluster import up as lifecycle
-from mesh.cli import demo_steps
+from mesh.cli import containers, demo_steps
 from mesh.cli.output import print_json, print_table, progress
 
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Own a fresh cluster for the demo's life; 0 only if every step is ok."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` ends the cluster
     name = f"demo-{os.getpid()}"
-    running = lifecycle.up(args.backend, args.dataplane, name, None, progress)
+    running = lifecycle.up(args.backend, args.dataplane, name, None, progress, containers.chosen(args))
     try:
         steps = [
             demo_steps.measured(step, running, args.requests, progress) for step in demo_steps.in_order()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cluster.api import ApiError
 from cluster.base import DEFAULT_NAME, ClusterError
 from cluster.documents import BadDocument
-from mesh.cli import bench, demo, doctor, lab, objects, proxies, up
+from mesh.cli import bench, containers, demo, doctor, lab, objects, proxies, up
 from mesh.cli.output import CliError
 from mesh.manifests import IMAGE
 
@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     machine = argparse.ArgumentParser(add_help=False)
     machine.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     backend = argparse.ArgumentParser(add_help=False)
-    backend.add_argument("--backend", default="embedded", help="embedded (default)")
+    backend.add_argument("--backend", default="embedded", help="embedded (default), kind, or context:NAME")
+    containers.add_to(backend)
     backend.add_argument("--dataplane", default="python", help="python (default)")
 
     up.add_to(commands, running, machine, backend)

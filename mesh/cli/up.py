@@ -10,9 +10,10 @@ from typing import Any
 
 import psutil
 
-from cluster import choose
+from cluster import choose, kind
 from cluster import up as lifecycle
 from cluster.base import ClusterError
+from mesh.cli import containers
 from mesh.cli.output import print_json, progress
 
 
@@ -33,6 +34,10 @@ def add_to(commands: Any, *parents: argparse.ArgumentParser) -> None:
     up.set_defaults(run=run_up)
     down = commands.add_parser("down", parents=[running, machine], help="end a running cluster")
     down.set_defaults(run=run_down)
+    sweep = commands.add_parser(
+        "sweep", parents=[machine], help="delete kind clusters that a crash left behind"
+    )
+    sweep.set_defaults(run=run_sweep)
 
 
 def run_up(args: argparse.Namespace) -> None:
@@ -40,7 +45,7 @@ def run_up(args: argparse.Namespace) -> None:
     owner = os.getpid() if args.hold else args.owner or lasting_owner()
     if not psutil.pid_exists(owner):
         raise ClusterError(f"--owner {owner}: no such process")
-    running = lifecycle.up(args.backend, args.dataplane, args.name, owner, progress)
+    running = lifecycle.up(args.backend, args.dataplane, args.name, owner, progress, containers.chosen(args))
     where = {
         "kubeconfig": str(running.kubeconfig),
         "backend": running.backend,
@@ -77,6 +82,15 @@ def run_down(args: argparse.Namespace) -> None:
         print_json({"name": args.name, "running": False})
     else:
         print(f'cluster "{args.name}" has ended')
+
+
+def run_sweep(args: argparse.Namespace) -> None:
+    """Delete half-made clusters of ours and those whose owner is gone."""
+    swept = kind.sweep()
+    if args.json:
+        print_json({"swept": swept})
+    else:
+        print("\n".join(f'cluster "{name}" is deleted' for name in swept) or "nothing was left behind")
 
 
 def lasting_owner() -> int:

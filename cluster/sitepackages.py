@@ -1,0 +1,171 @@
+"""What the lab image has to hold besides Python: our package and the distributions it needs, as one directory.
+
+Collected on the host, so that the image's build needs no package index. Where the host runs the same Python on the
+same kind of machine as the image, they are taken as they are installed here; else pip fetches wheels for the image.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path, PurePosixPath
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+from cluster.base import ClusterError
+from cluster.engine import architecture
+
+PROJECT = "service-mesh-lab"
+NOT_IN_PODS = frozenset({"jupyterlab", "ipywidgets", "plotly", "anywidget", "pytest-kind", "psutil"})
+"""What only the notebook and the command line use."""
+PIP_SECONDS = 900.0
+_LEFT_OUT = ("__pycache__", ".pyc", ".pyi", ".pyx", ".pxd")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What an image runs: Python's version (`3.11`), machine (`amd64`) and C library (`glibc`, `musl`)."""
+
+    python: str
+    machine: str
+    libc: str
+
+    @property
+    def tags(self) -> list[str]:
+        """Platform tags of wheels that run there (PEP 600, PEP 656), newest first."""
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(self.machine, self.machine)
+        if self.libc == "musl":
+            return [f"musllinux_1_2_{machine}", f"musllinux_1_1_{machine}"]
+        return [*(f"manylinux_2_{n}_{machine}" for n in (34, 31, 28, 27, 17)), f"manylinux2014_{machine}"]
+
+
+def host() -> Platform:
+    """What this process runs on; `libc` is empty where it is not Linux."""
+    libc = "" if sys.platform != "linux" else ("glibc" if platform.libc_ver()[0] == "glibc" else "musl")
+    return Platform(f"{sys.version_info[0]}.{sys.version_info[1]}", architecture(platform.machine()), libc)
+
+
+def collect(into: Path, image: Platform) -> None:
+    """Fill the directory. Raises ClusterError that names the distribution which cannot be had."""
+    into.mkdir(parents=True, exist_ok=True)
+    if image == host():
+        for found in installed():
+            _copy(found, into)
+    else:
+        _fetch(into, image)
+    _copy_package("mesh", into)
+
+
+def installed() -> list[Distribution]:
+    """The distributions that pods need, as they are installed here, by name. Raises ClusterError."""
+    found: dict[str, Distribution] = {}
+    wanted = [r for r in _requirements(PROJECT, frozenset()) if _plain(r.name) not in NOT_IN_PODS]
+    while wanted:
+        requirement = wanted.pop()
+        name = _plain(requirement.name)
+        if name in found:
+            continue
+        found[name] = _distribution(name)
+        wanted += _requirements(name, frozenset(requirement.extras))
+    return [found[name] for name in sorted(found)]
+
+
+def _requirements(name: str, extras: frozenset[str]) -> list[Requirement]:
+    """What a distribution asks for on this machine, with these extras."""
+    environment = {key: str(value) for key, value in default_environment().items()}
+    asked = [Requirement(text) for text in _requires(name)]
+    return [
+        each
+        for each in asked
+        if each.marker is None
+        or any(each.marker.evaluate({**environment, "extra": extra}) for extra in (extras or {""}))
+    ]
+
+
+def _requires(name: str) -> list[str]:
+    """By its metadata; our own project, run from a source tree that is not installed, by pyproject.toml."""
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if name == PROJECT and project.exists():
+        return list(tomllib.loads(project.read_text())["project"]["dependencies"])
+    return _distribution(name).requires or []
+
+
+def _distribution(name: str) -> Distribution:
+    try:
+        return distribution(name)
+    except PackageNotFoundError as error:
+        raise ClusterError(
+            f"the image needs {name}, which is not installed here: run `make lab` again"
+        ) from error
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _copy(found: Distribution, into: Path) -> None:
+    """Its files, as its RECORD lists them; no programs, tests, or what only type checkers read."""
+    files = found.files
+    if files is None:
+        raise ClusterError(f"the installed {found.name} does not list its files: install it with pip or uv")
+    for file in files:
+        if file.parts[0] in ("..", "/") or _useless(PurePosixPath(file)):
+            continue
+        target = into / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found.locate_file(file), target)  # type: ignore[arg-type]
+
+
+def _useless(path: PurePosixPath) -> bool:
+    return path.suffix in _LEFT_OUT or any(part in ("__pycache__", "tests", "test") for part in path.parts)
+
+
+def _fetch(into: Path, image: Platform) -> None:
+    """Wheels for another platform, by pip. Raises ClusterError with pip's last words."""
+    wanted = [str(r) for r in _requirements(PROJECT, frozenset()) if _plain(r.name) not in NOT_IN_PODS]
+    tags = [part for tag in image.tags for part in ("--platform", tag)]
+    command = [
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
+        "--target", str(into), "--only-binary", ":all:", "--python-version", image.python, *tags,
+        *(part.partition(";")[0].strip() for part in wanted),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
+    if done.returncode:
+        raise ClusterError(
+            f"the image's packages for Python {image.python} on {image.machine} cannot be fetched with pip: "
+            f"{(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+        )
+    shutil.rmtree(into / "bin", ignore_errors=True)
+    for path in _useless_below(into):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _useless_below(root: Path) -> list[Path]:
+    found = [path for path in sorted(root.rglob("*")) if _useless(PurePosixPath(path.relative_to(root)))]
+    return [path for path in found if not any(parent in found for parent in path.parents)]
+
+
+def _copy_package(name: str, into: Path) -> None:
+    """One of our own packages, from wherever it is imported (an installation, or a source tree)."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).parent
+    for path in _files(source):
+        target = into / name / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
