@@ -17,7 +17,7 @@ from envoy.service.accesslog.v3 import als_pb2
 
 from mesh.proxy import rpc
 from mesh.proxy.hcm import AccessLogSpec
-from mesh.proxy.log_entry import http_entry, tcp_entry
+from mesh.proxy.log_entry import add_http_entries, tcp_entry
 from mesh.proxy.rpc import RpcError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MakeMessage = Callable[[Sequence[Any], AccessLogSpec], als_pb2.StreamAccessLogsM
 
 def _http_message(batch: Sequence[Exchange], spec: AccessLogSpec) -> als_pb2.StreamAccessLogsMessage:
     message = als_pb2.StreamAccessLogsMessage()
-    message.http_logs.log_entry.extend([http_entry(exchange, spec.headers) for exchange in batch])
+    add_http_entries(message, batch, spec.headers)
     return message
 
 

@@ -64,7 +64,6 @@ class Exchange:
         "keep_body",
         "method",
         "on_answer",
-        "original_target",
         "path",
         "peer_claim",
         "peer_id",
@@ -118,7 +117,6 @@ class Exchange:
         self.forwarded_proto: bytes | None = None
         self.peer_claim: bytes | None = None
         self.peer_id: bytes | None = None
-        self.original_target: bytes | None = None
         # the body while it cannot, or may have to be sent again
         self.body: list[bytes] = []
         self.body_size = 0

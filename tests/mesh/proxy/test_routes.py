@@ -32,7 +32,6 @@ def request(host: str, target: str, headers: list[tuple[str, str]], method: str 
         method=method.encode(),
         headers=lines,
         forwarded_proto=b"http",
-        original_target=None,
     )
 
 
