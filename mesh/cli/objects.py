@@ -34,7 +34,7 @@ def add_to(commands: Any, *parents: argparse.ArgumentParser) -> None:
 
 def run_apply(args: argparse.Namespace) -> None:
     """Check every document with a dry run first, so that a refused one changes nothing; then apply them."""
-    objects = documents.read(_text_of(args.filename), args.filename, args.namespace)
+    objects = documents.read(text_of(args.filename), args.filename, args.namespace)
     api = lifecycle.attach(args.name).api
     dry_run(api, objects)
     applied = []
@@ -68,7 +68,8 @@ def label(obj: Object) -> str:
     return f"{obj['kind'].lower()}/{obj['metadata']['name']}"
 
 
-def _text_of(filename: str) -> str:
+def text_of(filename: str) -> str:
+    """What a file says; `-` is standard input. Raises CliError."""
     if filename == "-":
         return sys.stdin.read()
     try:

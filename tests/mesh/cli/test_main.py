@@ -26,6 +26,8 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         "get",
         "proxy-status",
         "proxy-config",
+        "analyze",
+        "inject",
         "bench",
         "doctor",
     ):
