@@ -294,7 +294,18 @@ def mesh_config(text: str) -> MeshConfig:
         access_log_service=_access_log_service(said),
         connect_timeout=seconds(str(said.get("connectTimeout", "10s"))),
         enable_auto_mtls=bool(said.get("enableAutoMtls", True)),
+        trusted_proxies=_trusted_proxies(said),
     )
+
+
+def _trusted_proxies(said: Mapping[str, Any]) -> int:
+    topology = (said.get("defaultConfig") or {}).get("gatewayTopology") or {}
+    number = topology.get("numTrustedProxies", 0)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 100:
+        raise ConfigError(
+            f"defaultConfig.gatewayTopology.numTrustedProxies: {number!r} is no number of proxies"
+        )
+    return number
 
 
 def _access_log_service(said: Mapping[str, Any]) -> tuple[str, int] | None:

@@ -60,6 +60,8 @@ class MeshConfig:
     connect_timeout: float = 10.0
     #: DestinationRules without tls settings get mutual TLS towards endpoints with a sidecar.
     enable_auto_mtls: bool = True
+    #: Proxies in front of gateways whose X-Forwarded-For is believed (defaultConfig.gatewayTopology.numTrustedProxies).
+    trusted_proxies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,8 @@ class Proxy:
     locality: Locality = NOWHERE
     #: False: the app has the pod's ports for itself and nothing stands before it (metadata INBOUND_CAPTURE NONE).
     inbound_capture: bool = True
+    #: Where on the gateway's machine a City database is (metadata GEO_DATABASE); "" for none.
+    geo_database: str = ""
 
     @classmethod
     def from_node(cls, node: Any) -> Proxy:
@@ -250,6 +254,7 @@ class Proxy:
             else "NONE",
             app_address=str(metadata.get("APP_ADDRESS") or "127.0.0.1"),
             locality=(node.locality.region, node.locality.zone, node.locality.sub_zone),
+            geo_database=str(metadata.get("GEO_DATABASE") or ""),
             inbound_capture=metadata.get("INBOUND_CAPTURE") != "NONE",
         )
 

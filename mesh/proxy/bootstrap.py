@@ -12,7 +12,7 @@ from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 
-from mesh.proxy import peers
+from mesh.proxy import geography, peers
 
 SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
 TOKEN = "/var/run/secrets/tokens/istio-token"
@@ -59,6 +59,8 @@ class Bootstrap:
         self.app_address = environ.get("LAB_APP_ADDRESS", "127.0.0.1")
         self.bind_address = environ.get("LAB_BIND_ADDRESS", "0.0.0.0")
         self.metadata = _metadata(environ, name, namespace, address, self.app_address)
+        if self.node_type == "router":
+            self.metadata.setdefault("GEO_DATABASE", geography.installed())
         captured = self.metadata["INTERCEPTION_MODE"] == "REDIRECT"
         self.probed_address = address if captured else self.app_address
         self.probe_source = ("127.0.0.6", 0) if captured else None

@@ -160,6 +160,8 @@ class Exchange:
         if refusal is not None:
             self.reply(refusal)
             return
+        for complete in self.http.on_head:
+            complete(self)
         self.route = self.http.routes.find(self)
         self.run_filters(0)
 

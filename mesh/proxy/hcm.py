@@ -8,6 +8,7 @@ and never touches one under way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -155,6 +156,7 @@ class HttpChain:
         "name",
         "now",
         "on_finish",
+        "on_head",
         "on_request",
         "protocol_errors",
         "routes",
@@ -177,7 +179,12 @@ class HttpChain:
         self.settings = spec.settings
         self.clusters = clusters
         self.routes = routes
-        self.on_request: tuple[Step, ...] = tuple(step for f in spec.filters for step in f.steps)
+        first = list(takewhile(lambda f: f.before_route, spec.filters))
+        self.on_head: tuple[Step, ...] = tuple(step for f in first for step in f.steps)
+        """Steps before the route is chosen."""
+        self.on_request: tuple[Step, ...] = tuple(
+            step for f in spec.filters[len(first) :] for step in f.steps
+        )
         self.on_finish = tuple(on_finish)
         self.upstream_lines = upstream_lines
         """Header lines that every request into the mesh carries, without the last line end."""

@@ -35,6 +35,13 @@ FORWARDED_HEADERS = (
     "cookie",
     "authorization",
     "jwt",
+    # what the gateway found out about the client, for rules deeper in the mesh
+    "x-geo-country",
+    "x-geo-region",
+    "x-geo-city",
+    "x-device-family",
+    "x-device-os",
+    "x-device-type",
 )
 
 

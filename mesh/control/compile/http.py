@@ -33,14 +33,19 @@ def network_filter(
     rds: str = "",
     routes: Any = None,
     rules: Sequence[Any] = (),
+    first: Sequence[Any] = (),
 ) -> Any:
-    """The connection manager as a listener's filter; routes either inline or by RDS name."""
+    """The connection manager as a listener's filter; routes either inline or by RDS name.
+
+    `first` are HTTP filters that stand before all others.
+    """
     manager = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
         server_name="istio-envoy",
-        http_filters=_filters(side, rules),
+        http_filters=[*first, *_filters(side, rules)],
         access_log=access_log.http(mesh, side),
         use_remote_address=pb.boolean(side == "gateway"),
+        xff_num_trusted_hops=mesh.trusted_proxies if side == "gateway" else 0,
         normalize_path=pb.boolean(True),
         stream_idle_timeout=pb.duration(0),
         http_protocol_options=protocol_pb2.Http1ProtocolOptions(allow_absolute_url=pb.boolean(True)),
@@ -71,15 +76,18 @@ def _client_certificate(manager: Any, side: Side, *, ends_tls: bool) -> None:
 def _filters(side: Side, rules: Sequence[Any]) -> list[Any]:
     """In order: may this request pass (inbound); is it a browser's preflight, shall it fail on purpose (outbound)."""
     filters = [
-        _filter("envoy.filters.http.rbac", http_rbac.RBAC(rules=rule, rules_stat_prefix=_RBAC_PREFIX))
+        http_filter("envoy.filters.http.rbac", http_rbac.RBAC(rules=rule, rules_stat_prefix=_RBAC_PREFIX))
         for rule in rules
     ]
     if side != "inbound":
-        filters += [_filter(CORS_FILTER, cors_pb2.Cors()), _filter(FAULT_FILTER, fault_pb2.HTTPFault())]
-    return [*filters, _filter("envoy.filters.http.router", router_pb2.Router())]
+        filters += [
+            http_filter(CORS_FILTER, cors_pb2.Cors()),
+            http_filter(FAULT_FILTER, fault_pb2.HTTPFault()),
+        ]
+    return [*filters, http_filter("envoy.filters.http.router", router_pb2.Router())]
 
 
-def _filter(name: str, config: Any) -> Any:
+def http_filter(name: str, config: Any) -> Any:
     return hcm.HttpFilter(name=name, typed_config=pb.pack(config))
 
 

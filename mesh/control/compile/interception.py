@@ -141,8 +141,12 @@ def inbound(world: World, proxy: Proxy, ports: tuple[InboundPort, ...]) -> Any:
     policies = authz.policies_for(world, proxy.namespace, labels)
     chains = [_black_hole_chain(world, "inbound", naming.INBOUND_PORT)]
     for port in ports:
-        filters = inbound_filters(world, port, authz.rules_for(policies, http=port.is_http))
-        made = inbound_chains(world.mesh.trust_domain, demanded.on(port.port), filters, port.is_http)
+        rules = authz.rules_for(policies, http=port.is_http)
+        filters = inbound_filters(world, port, rules)
+        unproven = inbound_filters(world, port, rules, proven=False)
+        made = inbound_chains(
+            world.mesh.trust_domain, demanded.on(port.port), filters, port.is_http, unproven
+        )
         chains += [_for_port(chain, port.port) for chain in made]
     rules = authz.rules_for(policies, http=False)
     rest = http.tcp_filters(world.mesh, "inbound", naming.INBOUND_PASSTHROUGH, rules)

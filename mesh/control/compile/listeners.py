@@ -15,7 +15,7 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from mesh.api.connection_pool import ConnectionPoolSettings
 from mesh.api.sidecar import IngressListener
-from mesh.control.compile import authz, http, naming, pb, tls
+from mesh.control.compile import authz, edge, http, naming, pb, tls
 from mesh.control.compile.authn import Mode, mutual_tls
 from mesh.control.compile.routes import inbound_routes
 from mesh.control.compile.visibility import services_selecting, sidecar_for
@@ -107,26 +107,33 @@ def inbound(world: World, proxy: Proxy, port: InboundPort) -> Any:
     labels = workload.labels if workload else proxy.labels
     mode = mutual_tls(world, proxy.namespace, labels).on(port.port)
     policies = authz.policies_for(world, proxy.namespace, labels)
-    filters = inbound_filters(world, port, authz.rules_for(policies, http=port.is_http))
-    chains = inbound_chains(world.mesh.trust_domain, mode, filters, port.is_http)
+    rules = authz.rules_for(policies, http=port.is_http)
+    filters = inbound_filters(world, port, rules)
+    unproven = inbound_filters(world, port, rules, proven=False)
+    chains = inbound_chains(world.mesh.trust_domain, mode, filters, port.is_http, unproven)
     made = listener(name, proxy.ip, port.port, chains, base_pb2.INBOUND)
     if mode != "DISABLE":
         inspect_tls(made)
     return made
 
 
-def inbound_filters(world: World, port: InboundPort, rules: list[Any]) -> list[Any]:
+def inbound_filters(world: World, port: InboundPort, rules: list[Any], *, proven: bool = True) -> list[Any]:
+    """What happens to a connection; `proven` tells whether its client has shown a certificate of the mesh."""
     if not port.is_http:
         return http.tcp_filters(world.mesh, "inbound", naming.inbound(port.port), rules)
     prefix = f"inbound_0.0.0.0_{port.port}"
     routes = inbound_routes(port.port)
-    return [http.network_filter(world.mesh, "inbound", prefix, routes=routes, rules=rules)]
+    first = [] if proven else [edge.strip()]
+    return [http.network_filter(world.mesh, "inbound", prefix, routes=routes, rules=rules, first=first)]
 
 
-def inbound_chains(trust_domain: str, mode: Mode, filters: list[Any], is_http: bool) -> list[Any]:
+def inbound_chains(
+    trust_domain: str, mode: Mode, filters: list[Any], is_http: bool, unproven: list[Any] | None = None
+) -> list[Any]:
     """STRICT: only TLS. PERMISSIVE: TLS and plaintext. DISABLE: only plaintext.
 
     An app may do TLS of its own; so on a port that is not HTTP only the mesh's own TLS (told by its ALPN) is ours.
+    `unproven` are the filters for plaintext, where they differ.
     """
     ours = listener_components_pb2.FilterChainMatch(
         transport_protocol="tls", application_protocols=[] if is_http else tls.PEER_ALPN
@@ -139,7 +146,10 @@ def inbound_chains(trust_domain: str, mode: Mode, filters: list[Any], is_http: b
     )
     plain_match = listener_components_pb2.FilterChainMatch(transport_protocol="raw_buffer" if is_http else "")
     plain = listener_components_pb2.FilterChain(
-        name="plaintext", filter_chain_match=plain_match, filters=filters, transport_socket=tls.raw_socket()
+        name="plaintext",
+        filter_chain_match=plain_match,
+        filters=unproven or filters,
+        transport_socket=tls.raw_socket(),
     )
     return {"STRICT": [secure], "PERMISSIVE": [secure, plain], "DISABLE": [plain]}[mode]
 

@@ -70,6 +70,7 @@ _H = "envoy.extensions.filters.network.http_connection_manager.v3."
 _T = "envoy.extensions.transport_sockets.tls.v3."
 _M = "envoy.type.matcher.v3."
 _A = "envoy.config.rbac.v3."
+_P = "envoy.extensions.geoip_providers."
 
 HONOURED: dict[str, str] = {
     # listeners
@@ -102,6 +103,14 @@ HONOURED: dict[str, str] = {
     "envoy.extensions.filters.http.cors.v3.Cors": "",
     "envoy.extensions.filters.http.cors.v3.CorsPolicy": "allow_origin_string_match allow_methods allow_headers"
     " expose_headers max_age allow_credentials forward_not_matching_preflights",
+    "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation": "mutations",
+    "envoy.extensions.filters.http.header_mutation.v3.Mutations": "request_mutations",
+    "envoy.config.common.mutation_rules.v3.HeaderMutation": "remove",
+    "envoy.extensions.filters.http.geoip.v3.Geoip": "provider",
+    _C + "TypedExtensionConfig": "name typed_config",
+    _P + "maxmind.v3.MaxMindConfig": "city_db_path common_provider_config",
+    _P + "common.v3.CommonGeoipProviderConfig": "geo_field_keys",
+    _P + "common.v3.CommonGeoipProviderConfig.GeolocationFieldKeys": "country region city",
     "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy": "stat_prefix cluster weighted_clusters"
     " idle_timeout access_log",
     "envoy.extensions.filters.network.rbac.v3.RBAC": "rules stat_prefix",

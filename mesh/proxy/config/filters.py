@@ -6,15 +6,21 @@ from typing import Any as AnyType
 
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.geoip.v3 import geoip_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.geoip_providers.maxmind.v3 import maxmind_pb2
 
+from mesh.proxy import geography
 from mesh.proxy.config import ConfigError, access, values
 from mesh.proxy.config.fields import unpack
 from mesh.proxy.filters import Filter
 from mesh.proxy.filters.cors import Cors, CorsPolicy
 from mesh.proxy.filters.fault import Fault, FaultFilter
+from mesh.proxy.filters.geo import Geo
 from mesh.proxy.filters.rbac import Rbac
+from mesh.proxy.filters.strip import Strip
 
 
 def chain_filter(message: AnyType, where: str) -> Filter | None:
@@ -32,6 +38,10 @@ def chain_filter(message: AnyType, where: str) -> Filter | None:
         return FaultFilter(message.name, _fault(config, where))
     if isinstance(config, cors_pb2.Cors):
         return Cors(message.name)
+    if isinstance(config, header_mutation_pb2.HeaderMutation):
+        return Strip(message.name, _removed(config, where))
+    if isinstance(config, geoip_pb2.Geoip):
+        return _geo(message.name, config, f"{where}.provider")
     raise ConfigError(f"{where}: filter {config.DESCRIPTOR.full_name} is not supported")
 
 
@@ -47,6 +57,22 @@ def route_filter(message: AnyType, where: str) -> object:
     if isinstance(config, cors_pb2.CorsPolicy):
         return _cors(config, where)
     raise ConfigError(f"{where}: {config.DESCRIPTOR.full_name} is not supported")
+
+
+def _removed(config: header_mutation_pb2.HeaderMutation, where: str) -> list[str]:
+    for number, mutation in enumerate(config.mutations.request_mutations):
+        if not mutation.remove:
+            raise ConfigError(f"{where}.mutations.request_mutations[{number}]: only remove is supported")
+    return [mutation.remove for mutation in config.mutations.request_mutations]
+
+
+def _geo(name: str, config: geoip_pb2.Geoip, where: str) -> Geo:
+    provider = unpack(config.provider.typed_config, where)
+    if not isinstance(provider, maxmind_pb2.MaxMindConfig) or not provider.city_db_path:
+        raise ConfigError(f"{where}: only a maxmind provider with city_db_path is supported")
+    keys = provider.common_provider_config.geo_field_keys
+    names = {"country": keys.country, "region": keys.region, "city": keys.city}
+    return Geo(name, geography.atlas(provider.city_db_path), names)
 
 
 _GRPC_STATUS = {

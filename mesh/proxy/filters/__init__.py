@@ -40,6 +40,11 @@ class Filter:
 
     __slots__ = ("name",)
 
+    before_route = False
+    """True for filters that only complete the request's headers: those that stand first run before the route is
+    chosen, so that routes see what they found. They let every request pass. (An Envoy that shall route by what its
+    own geoip filter found has to be told to choose the route anew after it.)"""
+
     def __init__(self, name: str) -> None:
         self.name = name
 

@@ -1,0 +1,53 @@
+"""What is known of a client by the time routes are chosen: HTTP filters that stand before all others.
+
+The gateway looks up where the client is, in Envoy's own `geoip` filter, and sets headers that any rule behind it can
+match. A header is only worth as much as who set it, so it is removed first wherever it may come from somebody else:
+at the gateway, and where a sidecar takes plaintext. Those who have shown a certificate of the mesh are believed: they
+pass on what the gateway told them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
+from envoy.config.core.v3 import extension_pb2
+from envoy.extensions.filters.http.geoip.v3 import geoip_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.geoip_providers.common.v3 import common_pb2
+from envoy.extensions.geoip_providers.maxmind.v3 import maxmind_pb2
+
+from mesh.control.compile import http, pb
+from mesh.control.world import Proxy
+
+COUNTRY, REGION, CITY = GEOGRAPHY = ("x-geo-country", "x-geo-region", "x-geo-city")
+FAMILY, SYSTEM, TYPE = DEVICE = ("x-device-family", "x-device-os", "x-device-type")
+
+
+def filters(proxy: Proxy) -> list[Any]:
+    """What a gateway does first. One without a database only forgets what clients claim."""
+    return [strip(), *([geoip(proxy.geo_database)] if proxy.geo_database else [])]
+
+
+def strip() -> Any:
+    """Remove what only a gateway may say."""
+    mutations = [mutation_rules_pb2.HeaderMutation(remove=name) for name in (*GEOGRAPHY, *DEVICE)]
+    config = header_mutation_pb2.HeaderMutation(
+        mutations=header_mutation_pb2.Mutations(request_mutations=mutations)
+    )
+    return http.http_filter("envoy.filters.http.header_mutation", config)
+
+
+def geoip(database: str) -> Any:
+    """Look the trusted client address up in a City database (MaxMind's format)."""
+    keys = common_pb2.CommonGeoipProviderConfig.GeolocationFieldKeys(
+        country=COUNTRY, region=REGION, city=CITY
+    )
+    maxmind = maxmind_pb2.MaxMindConfig(
+        city_db_path=database,
+        common_provider_config=common_pb2.CommonGeoipProviderConfig(geo_field_keys=keys),
+    )
+    provider = extension_pb2.TypedExtensionConfig(
+        name="envoy.geoip_providers.maxmind", typed_config=pb.pack(maxmind)
+    )
+    return http.http_filter("envoy.filters.http.geoip", geoip_pb2.Geoip(provider=provider))
