@@ -12,7 +12,7 @@ from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 
-from mesh.proxy import geography, peers
+from mesh.proxy import peers
 
 SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
 TOKEN = "/var/run/secrets/tokens/istio-token"
@@ -60,6 +60,8 @@ class Bootstrap:
         self.bind_address = environ.get("LAB_BIND_ADDRESS", "0.0.0.0")
         self.metadata = _metadata(environ, name, namespace, address, self.app_address)
         if self.node_type == "router":
+            from mesh.proxy import geography  # what only gateways need
+
             self.metadata.setdefault("GEO_DATABASE", geography.installed())
         captured = self.metadata["INTERCEPTION_MODE"] == "REDIRECT"
         self.probed_address = address if captured else self.app_address

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mesh.api import parse
 from mesh.control.compile import LISTENER, Resources, compile
 from mesh.control.world import MeshConfig, Proxy, ServicePort, World
+from mesh.proxy.geography import installed
 from tests.oracle.ads import Ads, RunningEnvoy, running_envoy
 from tests.oracle.certificates import issue
 from tests.strategies import virtual_services
@@ -104,7 +105,7 @@ async def test_envoy_accepts_what_a_sidecar_behind_iptables_gets(sidecar_proxy: 
 
 
 async def test_envoy_accepts_what_a_gateway_gets() -> None:
-    await _accepts_all(gateway(bookinfo(first_octets=_ADDRESSES)))
+    await _accepts_all(replace(gateway(bookinfo(first_octets=_ADDRESSES)), geo_database=installed()))
 
 
 @settings(

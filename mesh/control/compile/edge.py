@@ -16,9 +16,13 @@ from envoy.extensions.filters.http.geoip.v3 import geoip_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.geoip_providers.common.v3 import common_pb2
 from envoy.extensions.geoip_providers.maxmind.v3 import maxmind_pb2
+from xds.type.v3 import typed_struct_pb2
 
 from mesh.control.compile import http, pb
 from mesh.control.world import Proxy
+
+DEVICE_FILTER = "type.googleapis.com/mesh_lab.filters.http.Device"
+"""The type of our own filter's configuration; Envoy has none like it and leaves it out."""
 
 COUNTRY, REGION, CITY = GEOGRAPHY = ("x-geo-country", "x-geo-region", "x-geo-city")
 FAMILY, SYSTEM, TYPE = DEVICE = ("x-device-family", "x-device-os", "x-device-type")
@@ -26,7 +30,7 @@ FAMILY, SYSTEM, TYPE = DEVICE = ("x-device-family", "x-device-os", "x-device-typ
 
 def filters(proxy: Proxy) -> list[Any]:
     """What a gateway does first. One without a database only forgets what clients claim."""
-    return [strip(), *([geoip(proxy.geo_database)] if proxy.geo_database else [])]
+    return [strip(), *([geoip(proxy.geo_database)] if proxy.geo_database else []), device()]
 
 
 def strip() -> Any:
@@ -51,3 +55,12 @@ def geoip(database: str) -> Any:
         name="envoy.geoip_providers.maxmind", typed_config=pb.pack(maxmind)
     )
     return http.http_filter("envoy.filters.http.geoip", geoip_pb2.Geoip(provider=provider))
+
+
+def device() -> Any:
+    """Tell the client's device from User-Agent and client hints: a filter only our proxy has."""
+    config = typed_struct_pb2.TypedStruct(type_url=DEVICE_FILTER)
+    config.value.update({"family": FAMILY, "system": SYSTEM, "type": TYPE})
+    made = http.http_filter("mesh_lab.filters.http.device", config)
+    made.is_optional = True
+    return made

@@ -14,6 +14,8 @@ from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.geoip.v3 import geoip_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
@@ -22,6 +24,7 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.geoip_providers.maxmind.v3 import maxmind_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
@@ -32,6 +35,7 @@ from google.protobuf import symbol_database
 from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
+from xds.type.v3 import typed_struct_pb2
 
 from mesh.proxy.config import ConfigError
 
@@ -40,6 +44,10 @@ KNOWN_FILES = (
     cluster_pb2,
     common_fault_pb2,
     cors_pb2,
+    geoip_pb2,
+    header_mutation_pb2,
+    maxmind_pb2,
+    typed_struct_pb2,
     endpoint_pb2,
     fault_pb2,
     http_connection_manager_pb2,
@@ -107,6 +115,7 @@ HONOURED: dict[str, str] = {
     "envoy.extensions.filters.http.header_mutation.v3.Mutations": "request_mutations",
     "envoy.config.common.mutation_rules.v3.HeaderMutation": "remove",
     "envoy.extensions.filters.http.geoip.v3.Geoip": "provider",
+    "xds.type.v3.TypedStruct": "type_url value",
     _C + "TypedExtensionConfig": "name typed_config",
     _P + "maxmind.v3.MaxMindConfig": "city_db_path common_provider_config",
     _P + "common.v3.CommonGeoipProviderConfig": "geo_field_keys",
@@ -271,6 +280,8 @@ HARMLESS: dict[str, str] = {
     "envoy.extensions.filters.http.router.v3.Router": "start_child_span suppress_envoy_headers",
     _T + "CommonTlsContext": "",
     _L + "ListenerFilter": "filter_disabled",
+    # what we do not know we refuse, optional or not
+    _H + "HttpFilter": "is_optional",
 }
 
 _LEAVES = frozenset(

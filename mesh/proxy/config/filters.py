@@ -11,14 +11,14 @@ from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.geoip_providers.maxmind.v3 import maxmind_pb2
+from google.protobuf.struct_pb2 import Struct
+from xds.type.v3 import typed_struct_pb2
 
-from mesh.proxy import geography
 from mesh.proxy.config import ConfigError, access, values
 from mesh.proxy.config.fields import unpack
 from mesh.proxy.filters import Filter
 from mesh.proxy.filters.cors import Cors, CorsPolicy
 from mesh.proxy.filters.fault import Fault, FaultFilter
-from mesh.proxy.filters.geo import Geo
 from mesh.proxy.filters.rbac import Rbac
 from mesh.proxy.filters.strip import Strip
 
@@ -42,6 +42,8 @@ def chain_filter(message: AnyType, where: str) -> Filter | None:
         return Strip(message.name, _removed(config, where))
     if isinstance(config, geoip_pb2.Geoip):
         return _geo(message.name, config, f"{where}.provider")
+    if isinstance(config, typed_struct_pb2.TypedStruct) and config.type_url == DEVICE_FILTER:
+        return _device(message.name, config.value, f"{where}.typed_config.value")
     raise ConfigError(f"{where}: filter {config.DESCRIPTOR.full_name} is not supported")
 
 
@@ -59,6 +61,21 @@ def route_filter(message: AnyType, where: str) -> object:
     raise ConfigError(f"{where}: {config.DESCRIPTOR.full_name} is not supported")
 
 
+DEVICE_FILTER = "type.googleapis.com/mesh_lab.filters.http.Device"
+"""Our own filter's configuration: a Struct of header names with the keys family, system, type."""
+
+
+def _device(name: str, config: Struct, where: str) -> Filter:
+    from mesh.proxy.filters.device import DeviceFilter  # five megabytes that only gateways need
+
+    names: dict[str, str] = {}
+    for key, value in config.fields.items():
+        if key not in ("family", "system", "type") or value.WhichOneof("kind") != "string_value":
+            raise ConfigError(f"{where}.{key}: only header names for family, system and type are supported")
+        names[key] = value.string_value
+    return DeviceFilter(name, names)
+
+
 def _removed(config: header_mutation_pb2.HeaderMutation, where: str) -> list[str]:
     for number, mutation in enumerate(config.mutations.request_mutations):
         if not mutation.remove:
@@ -66,7 +83,10 @@ def _removed(config: header_mutation_pb2.HeaderMutation, where: str) -> list[str
     return [mutation.remove for mutation in config.mutations.request_mutations]
 
 
-def _geo(name: str, config: geoip_pb2.Geoip, where: str) -> Geo:
+def _geo(name: str, config: geoip_pb2.Geoip, where: str) -> Filter:
+    from mesh.proxy import geography
+    from mesh.proxy.filters.geo import Geo
+
     provider = unpack(config.provider.typed_config, where)
     if not isinstance(provider, maxmind_pb2.MaxMindConfig) or not provider.city_db_path:
         raise ConfigError(f"{where}: only a maxmind provider with city_db_path is supported")
