@@ -14,7 +14,7 @@ from envoy.config.listener.v3 import listener_components_pb2
 
 from mesh.api.gateway import Server
 from mesh.api.tcp_routes import RouteDestination
-from mesh.control.compile import gateways, http, naming, tcp, tls
+from mesh.control.compile import edge, gateways, http, naming, tcp, tls
 from mesh.control.compile.actions import Target
 from mesh.control.compile.gateways import BoundServer
 from mesh.control.compile.listeners import inspect_tls, listener
@@ -27,7 +27,7 @@ def gateway(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -
     has_tls = any(bound.server.port.is_tls for bound in servers)
     chains = list(_chains(world, proxy, port, servers))
     if any(bound.server.port.is_http for bound in servers):
-        plain = _http(world, f"gateway_{port}", naming.gateway_route(port))
+        plain = _http(world, f"gateway_{port}", naming.gateway_route(port), edge.filters(proxy))
         if has_tls:
             plain.filter_chain_match.transport_protocol = "raw_buffer"
         chains.append(plain)
@@ -45,7 +45,10 @@ def _chains(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -
         if server.port.is_http:
             continue
         if server.serves_http:
-            chain = _http(world, f"gateway_{port}_{server.port.name}", gateways.https_route(bound, port))
+            # Clients that prove to be of the mesh pass on what a gateway has told them.
+            outside = server.tls is None or server.tls.mode != "ISTIO_MUTUAL"
+            name, routes = f"gateway_{port}_{server.port.name}", gateways.https_route(bound, port)
+            chain = _http(world, name, routes, edge.filters(proxy) if outside else [])
             yield _terminating(world, chain, server)
             continue
         for vs, asker in gateways.bound_rules(world, proxy, [bound]):
@@ -54,8 +57,8 @@ def _chains(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -
                 yield _terminating(world, chain, server) if server.terminates else chain
 
 
-def _http(world: World, prefix: str, route_name: str) -> Any:
-    manager = http.network_filter(world.mesh, "gateway", prefix, rds=route_name)
+def _http(world: World, prefix: str, route_name: str, first: list[Any]) -> Any:
+    manager = http.network_filter(world.mesh, "gateway", prefix, rds=route_name, first=first)
     return listener_components_pb2.FilterChain(filters=[manager])
 
 
