@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 HANDSHAKE_SECONDS = 15.0
 """Time for the handshake (Envoy's `transport_socket_connect_timeout` has the same default)."""
-READ_SIZE = 256 * 1024
+READ_SIZE = 16 * 1024
+"""Bytes asked for at once: a record holds no more (RFC 8446, section 5.1), and more would be allocated for nothing."""
 
 
 async def open_connection(
