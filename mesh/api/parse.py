@@ -17,6 +17,8 @@ from mesh.api.model import Model, is_list, is_mapping, model_in
 from mesh.api.objects import ConfigObject
 from mesh.api.problems import Invalid, Problem
 from mesh.api.scalars import is_dns_label, is_dns_subdomain
+from mesh.api.sticky import annotation_problems
+from mesh.api.virtual_service import VirtualServiceSpec
 
 _TOP_LEVEL = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 
@@ -31,6 +33,8 @@ def parse(obj: Any) -> ConfigObject[Any]:
         raise Invalid([Problem("", f"an object must be a mapping, not {_describe(obj)}")])
     kind = _kind_of(obj)
     problems = [*_envelope_problems(obj), *_unreadable_text(obj.get("spec"), "spec")]
+    if kind.model is VirtualServiceSpec and not problems:
+        problems += annotation_problems(obj["metadata"].get("annotations") or {})
     if problems:
         raise Invalid(problems, _title(kind, obj))
     try:

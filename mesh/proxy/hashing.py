@@ -1,7 +1,7 @@
 """The same key to the same endpoint: what of a request is hashed, and the two ways from a hash to an endpoint.
 
-`RingHash` and `Maglev` are Envoy's RING_HASH and MAGLEV: when endpoints come or go, few keys move. The hash function
-is BLAKE2 where Envoy has xxHash, so the endpoint for a key is another than Envoy's, but as steady.
+`RingHash` and `Maglev` are Envoy's RING_HASH and MAGLEV: when endpoints come or go, few keys move. The hash of a key
+is Envoy's (xxHash64 without seed), so a split by hash sends a user where Envoy would.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from math import ceil
 from random import getrandbits
 from typing import TYPE_CHECKING
+
+from xxhash import xxh64_intdigest
 
 from mesh.proxy.match import parameter
 
@@ -25,8 +26,8 @@ _MASK = (1 << HASH_BITS) - 1
 
 
 def hash_of(data: bytes) -> int:
-    """A hash of 64 bits."""
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+    """A hash of 64 bits: Envoy's `HashUtil::xxHash64`."""
+    return xxh64_intdigest(data)
 
 
 class HashPolicy:
@@ -78,6 +79,8 @@ def of_cookie(name: bytes, ttl: int | None, path: bytes, attributes: Sequence[by
             parts += [b"Path=" + path] if path else []
             line = (b"set-cookie", b"; ".join([*parts, *attributes, b"HttpOnly"]))
             exchange.on_answer = [*(exchange.on_answer or []), line]
+            # Whoever looks next, here or deeper in the mesh, sees the user that the browser will be from now on.
+            exchange.headers.append((b"cookie", name + b"=" + found))
         return found
 
     return HashPolicy(value)
@@ -88,7 +91,7 @@ def cookie(exchange: Exchange, name: bytes) -> bytes | None:
     for part in (exchange.header(b"cookie") or b"").replace(b",", b";").split(b";"):
         key, equals, value = part.strip().partition(b"=")
         if equals and key == name:
-            return value.strip(b'"')
+            return value.strip(b'"') or None
     return None
 
 

@@ -8,7 +8,6 @@ What Envoy's router filter does. The route says which cluster (`routes`), the cl
 from __future__ import annotations
 
 import asyncio
-from random import random
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ def forward(exchange: Exchange) -> None:
         exchange.reply(answer)
         return
     action: Forward = route.action  # type: ignore[assignment]
-    exchange.draw = random()
+    exchange.draw = action.draw(exchange)
     share = action.choose(exchange.draw)
     cluster = exchange.http.clusters.get(share.cluster)
     if cluster is None:

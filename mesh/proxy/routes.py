@@ -9,8 +9,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from random import random
 from typing import TYPE_CHECKING
 
+from mesh.proxy.hashing import key_of
 from mesh.proxy.headers import HeaderEdits
 from mesh.proxy.reply import LocalReply
 from mesh.proxy.retry import RetryPolicy
@@ -299,6 +301,7 @@ class Forward(Action):
         "prefix_rewrite",
         "regex_rewrite",
         "retry",
+        "sticky",
         "timeout",
     )
 
@@ -312,6 +315,7 @@ class Forward(Action):
         regex_rewrite: tuple[Pattern[bytes], bytes] | None = None,
         mirrors: Sequence[Mirror] = (),
         hash_policies: Sequence[HashPolicy] = (),
+        sticky: bool = False,
         count_attempts: bool = False,
         cluster_not_found: int = 503,
     ) -> None:
@@ -325,6 +329,7 @@ class Forward(Action):
         self.regex_rewrite = regex_rewrite
         self.mirrors = tuple(mirrors)
         self.hash_policies = tuple(hash_policies)
+        self.sticky = sticky
         self.count_attempts = count_attempts
         self.cluster_not_found = cluster_not_found
         self.expected_timeout = (
@@ -333,6 +338,14 @@ class Forward(Action):
 
     def answer(self, exchange: Exchange) -> LocalReply | None:
         return None
+
+    def draw(self, exchange: Exchange) -> float:
+        """A number in [0, 1): the user's own where the split is sticky (`use_hash_policy`), else a random one."""
+        if self.sticky:
+            key = key_of(exchange, self.hash_policies)
+            if key is not None:
+                return (key % self._total + 0.5) / self._total  # the middle, so that no rounding leaves it
+        return random()
 
     def choose(self, draw: float) -> Share:
         """The cluster: the request's draw in [0, 1) falls into one of the weights' intervals."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from mesh.api.routing import Destination
+from mesh.api.sticky import sticky_of
+from mesh.api.virtual_service import MESH
 from mesh.control.compile import naming
 from mesh.control.compile.actions import Target, TargetOf, build_route
 from mesh.control.compile.hashing import hash_of, rule_if_hashed
 from mesh.control.compile.matches import applies, is_catch_all
 from mesh.control.compile.naming import resolve
+from mesh.control.compile.sticky import make_sticky
 from mesh.control.compile.view import View
 from mesh.control.compile.visibility import VirtualService
 from mesh.control.registry import by_hostname
@@ -50,12 +53,15 @@ def rules_of(world: World, vs: VirtualService, port: int, asker: Asker) -> tuple
 
 def _build_rules(world: World, vs: VirtualService, port: int, asker: Asker) -> tuple[Any, ...]:
     choose = target_of(world, vs.namespace, port, asker)
+    sticky = sticky_of(vs.annotations, f"{vs.namespace}/{vs.name}")
     routes = []
     for rule in vs.spec.http:
         for match in rule.match or (None,):
             if match is not None and not applies(match, port, asker.namespace, asker.labels, asker.gateways):
                 continue
             built = build_route(rule, match, port, choose)
+            if sticky is not None:
+                make_sticky(built, sticky, at_gateway=MESH not in asker.gateways)
             built.metadata.filter_metadata["istio"].update({"config": config_path(vs)})
             routes.append(built)
             if is_catch_all(match):

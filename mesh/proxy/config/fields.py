@@ -180,7 +180,7 @@ HONOURED: dict[str, str] = {
     _R + "RouteAction.HashPolicy.QueryParameter": "name",
     _R + "RouteAction.RequestMirrorPolicy": "cluster runtime_fraction",
     _C + "RuntimeFractionalPercent": "default_value",
-    _R + "WeightedCluster": "clusters",
+    _R + "WeightedCluster": "clusters use_hash_policy",
     _R + "WeightedCluster.ClusterWeight": "name weight request_headers_to_add request_headers_to_remove"
     " response_headers_to_add response_headers_to_remove host_rewrite_literal",
     _R + "RedirectAction": "host_redirect port_redirect path_redirect prefix_rewrite https_redirect"

@@ -140,6 +140,7 @@ def _forward(action: AnyType, levels: Levels, where: str) -> Forward:
             _mirror(mirror, f"{where}.request_mirror_policies") for mirror in action.request_mirror_policies
         ],
         hash_policies=[_hash_policy(policy, f"{where}.hash_policy") for policy in action.hash_policy],
+        sticky=action.weighted_clusters.use_hash_policy.value,
         count_attempts=host.include_request_attempt_count,
         cluster_not_found=_NOT_FOUND[_NotFound.Name(action.cluster_not_found_response_code)],
     )
