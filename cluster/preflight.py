@@ -15,7 +15,7 @@ FIRST_NODE, NEXT_NODE = 3 * GIB, 1 * GIB
 """Memory for the first node with the mesh and the shop in it, and for each further one."""
 MIN_DISK = 4 * GIB
 INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-INSTANCES_PER_NODE = 96
+INSTANCES_PER_NODE = 40
 OLDEST = (1, 27)
 """Server-side apply with strict field validation, which every object of ours goes through, is stable from here on."""
 NATIVE_SIDECARS = (1, 29)
@@ -45,8 +45,9 @@ def disk(engine: Engine, minimum: int = MIN_DISK) -> None:
         )
 
 
-def inotify(nodes: int, limit: Path = INOTIFY) -> None:
+def inotify(nodes: int, limit: Path | None = None) -> None:
     """Raises ClusterError; with too few watches kind's nodes fail in ways that do not say so."""
+    limit = limit or INOTIFY
     if limit.exists() and int(limit.read_text()) < INSTANCES_PER_NODE * nodes:
         raise ClusterError(
             f"{nodes} node(s) want {INSTANCES_PER_NODE * nodes} inotify instances and {limit} says "

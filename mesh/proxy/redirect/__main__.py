@@ -6,6 +6,7 @@ Options as those of `istio-iptables`, by their long names. `--dry-run` prints th
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from mesh.proxy.redirect.plan import PROXY_ID, Plan, PlanError, ports, ports_or_
 IPTABLES = ("iptables", "iptables-nft", "iptables-legacy")
 """In this order: the system's choice, then each kernel interface by name."""
 SECONDS = 30.0
+SANDBOX = "CONTAINER_SANDBOX_MOUNT_POINT"
+"""Set where containers share the machine's network: the embedded cluster."""
 
 
 class ApplyError(Exception):
@@ -30,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             print(nftables.rules(plan) if options.dry_run == "nft" else iptables.rules(plan), end="")
             return 0
+        if os.environ.get(SANDBOX):
+            raise ApplyError(
+                "this pod has no network of its own (embedded cluster), so the rules would catch the whole machine's "
+                "traffic; leave the annotation sidecar.istio.io/interceptionMode away, or use --backend kind"
+            )
         print(f"mesh.proxy.redirect: traffic is caught by {apply(plan)}")
     except (PlanError, ApplyError) as error:
         print(f"mesh.proxy.redirect: {error}", file=sys.stderr)

@@ -85,3 +85,12 @@ def test_without_a_program_or_the_right_it_says_what_to_do(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main([]) == 1
     assert "build it from a base image" in capsys.readouterr().err
+
+
+def test_on_a_machine_that_pods_share_it_touches_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONTAINER_SANDBOX_MOUNT_POINT", "/somewhere")
+    monkeypatch.setattr("mesh.proxy.redirect.__main__.apply", lambda plan: pytest.fail("rules were set"))
+    assert main([]) == 1
+    assert "no network of its own" in capsys.readouterr().err
