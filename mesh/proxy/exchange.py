@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from mesh.proxy.codec import ServerConnection
     from mesh.proxy.filters import Wait
     from mesh.proxy.headers import HeaderEdits
-    from mesh.proxy.pool import UpstreamConnection
     from mesh.proxy.routes import Route
+    from mesh.proxy.upstream import UpstreamConnection
 
 HELD_BODY = 1024 * 1024
 """Bytes of a body kept for a retry at most (Envoy's `per_connection_buffer_limit_bytes`)."""

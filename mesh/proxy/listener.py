@@ -24,140 +24,22 @@ from mesh.proxy.codec import ServerConnection
 from mesh.proxy.hcm import DRAINING_IDLE
 from mesh.proxy.hello import ClientHello, NeedMore, read_hello
 from mesh.proxy.identity import SecretMissing
+from mesh.proxy.listener_spec import ChainSpec, ListenerSpec
 from mesh.proxy.original import Address, original_destination
 from mesh.proxy.tcp import ClientConnection
-from mesh.proxy.tls import DownstreamTls
 from mesh.proxy.tls_stream import TlsStream
 
 if TYPE_CHECKING:
-    from mesh.proxy.hcm import HttpChain, HttpSpec
-    from mesh.proxy.tcp import TcpChain, TcpSpec
+    from mesh.proxy.hcm import HttpChain
+    from mesh.proxy.tcp import TcpChain
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 PEEK = 16 * 1024
 """Bytes of a TLS ClientHello at most: one record."""
-INSPECT_SECONDS = 15.0
-"""Time a client has for its first bytes (Envoy's `listener_filters_timeout`)."""
 PEEK_AGAIN = 0.005
 """Seconds between looks at a ClientHello that comes in pieces."""
-
-
-class ChainMatch:
-    """Which connections a filter chain takes (Envoy's `FilterChainMatch`). Empty fields take all."""
-
-    __slots__ = ("alpn", "port", "server_names", "transport")
-
-    def __init__(
-        self, transport: str = "", alpn: Sequence[str] = (), server_names: Sequence[str] = (), port: int = 0
-    ) -> None:
-        self.port = port
-        self.transport = transport
-        self.alpn = tuple(alpn)
-        self.server_names = tuple(name.lower() for name in server_names)
-
-    def score(self, hello: ClientHello | None) -> tuple[int, int, int] | None:
-        """How closely it fits: server name, then transport, then ALPN, Envoy's order. None: not at all."""
-        name = self._name_score(hello.server_name if hello else "")
-        if name is None:
-            return None
-        transport = "tls" if hello else "raw_buffer"
-        if self.transport and self.transport != transport:
-            return None
-        if self.alpn and not (hello and set(self.alpn) & set(hello.alpn)):
-            return None
-        return (name, 1 if self.transport else 0, 1 if self.alpn else 0)
-
-    def _name_score(self, server_name: str) -> int | None:
-        if not self.server_names:
-            return 0
-        scores = [len(own) for own in self.server_names if _name_fits(own, server_name)]
-        return max(scores, default=None)
-
-
-def _name_fits(own: str, server_name: str) -> bool:
-    return own == server_name or (own.startswith("*.") and server_name.endswith(own[1:]))
-
-
-class ChainSpec:
-    """One filter chain as LDS tells it: a match, TLS or none, HTTP or TCP. Immutable."""
-
-    __slots__ = ("door", "http", "match", "name", "tcp", "tls")
-
-    def __init__(
-        self,
-        name: str,
-        match: ChainMatch,
-        tls: DownstreamTls | None,
-        http: HttpSpec | None,
-        tcp: TcpSpec | None,
-        *,
-        door: bytes = b"",
-    ) -> None:
-        self.name = name
-        self.match = match
-        self.tls = tls
-        self.http = http
-        self.tcp = tcp
-        self.door = door
-        """Match and TLS as served: chains with the same door let the same clients in, on the same terms."""
-
-
-class ListenerSpec:
-    """One listener as LDS tells it. Immutable."""
-
-    __slots__ = (
-        "address",
-        "bound",
-        "chains",
-        "default_chain",
-        "direction",
-        "hands_off",
-        "inspect_seconds",
-        "inspect_tls",
-        "name",
-        "original_destination",
-        "version",
-        "waits_for_hello",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        address: tuple[str, int],
-        chains: Sequence[ChainSpec],
-        *,
-        default_chain: ChainSpec | None = None,
-        inspect_tls: bool = False,
-        inspect_seconds: float = INSPECT_SECONDS,
-        waits_for_hello: bool = True,
-        direction: str = "UNSPECIFIED",
-        bound: bool = True,
-        original_destination: bool = False,
-        hands_off: bool = False,
-    ) -> None:
-        self.name = name
-        self.address = address
-        self.chains = tuple(chains)
-        self.default_chain = default_chain
-        self.inspect_tls = inspect_tls
-        self.inspect_seconds = inspect_seconds
-        self.waits_for_hello = waits_for_hello
-        """False: who says nothing for `inspect_seconds` is served as plaintext (a protocol whose server speaks
-        first), Envoy's `continue_on_listener_filters_timeout`."""
-        self.direction = direction
-        self.bound = bound
-        """False: no socket of its own; another listener hands over what was meant for its address."""
-        self.original_destination = original_destination
-        """Connections come redirected: ask the kernel whom the client meant."""
-        self.hands_off = hands_off
-        """Give a connection to the unbound listener of its destination, where there is one."""
-        self.version = ""
-
-    @property
-    def all_chains(self) -> tuple[ChainSpec, ...]:
-        return self.chains if self.default_chain is None else (*self.chains, self.default_chain)
 
 
 class Chain:
@@ -316,7 +198,7 @@ class Listener:
     async def _take(self, connection: socket.socket, meant: Address | None) -> None:
         """Find the chain for a connection that was meant for that address (None: for ours)."""
         hello = await self._hello(connection) if self.spec.inspect_tls else None
-        chain = self._choose(hello, meant[1] if meant else self.spec.address[1])
+        chain = self._choose(hello, meant or self.spec.address)
         if chain is None:
             self.rejected += 1
             connection.close()
@@ -343,10 +225,18 @@ class Listener:
                     continue
             return ClientHello()
 
-    def _choose(self, hello: ClientHello | None, port: int) -> Chain | None:
-        """The chains of the destination's port, if it has any, come alone into question, as in Envoy."""
+    def _choose(self, hello: ClientHello | None, meant: Address) -> Chain | None:
+        """The chain for a connection that was meant for this address, in Envoy's order: only chains of that
+        port come into question, if there are any; of those the ones of the narrowest network around the
+        address; then what the ClientHello says.
+        """
+        chains = self._by_port.get(meant[1]) or self._by_port.get(0) or []
+        near = [(chain.spec.match.network_score(meant[0]), chain) for chain in chains]
+        narrowest = max((score for score, _ in near if score is not None), default=None)
         best: tuple[tuple[int, int, int], Chain] | None = None
-        for chain in self._by_port.get(port) or self._by_port.get(0) or []:
+        for network, chain in near:
+            if network is None or network != narrowest:
+                continue
             if not self.spec.inspect_tls:
                 match = chain.spec.match
                 if not match.server_names and not match.alpn and match.transport in ("", "raw_buffer"):

@@ -11,8 +11,10 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
+from mesh.proxy.cluster_spec import EndpointSpec
+
 if TYPE_CHECKING:
-    from mesh.proxy.cluster import Cluster, EndpointSpec
+    from mesh.proxy.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +35,6 @@ def _look_up(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str |
 
 async def keep_resolved(cluster: Cluster) -> None:
     """Look the cluster's names up, again and again; a failed look-up leaves the last answer in force."""
-    from mesh.proxy.cluster import EndpointSpec
-
     while True:
         found: list[EndpointSpec] = []
         try:

@@ -16,9 +16,9 @@ from mesh.proxy.reply import Flag, LocalReply
 from mesh.proxy.wire import CONTINUE, CRLF, LAST_CHUNK, STATUS_LINES, Headers, chunk, http_date
 
 if TYPE_CHECKING:
+    from mesh.proxy.actions import Forward, Share
     from mesh.proxy.exchange import Exchange
-    from mesh.proxy.pool import UpstreamConnection
-    from mesh.proxy.routes import Forward, Share
+    from mesh.proxy.upstream import UpstreamConnection
 
 
 def forward(exchange: Exchange) -> None:

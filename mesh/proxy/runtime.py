@@ -13,10 +13,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mesh.proxy.cluster import Cluster, ClusterSpec, EndpointSpec, WorkloadNames
+from mesh.proxy.cluster import Cluster, WorkloadNames
+from mesh.proxy.cluster_spec import ClusterSpec, EndpointSpec
 from mesh.proxy.config import ConfigError
 from mesh.proxy.hcm import SWEEP, HttpChain, HttpSpec
-from mesh.proxy.listener import BACKLOG, Chain, Listener, ListenerSpec
+from mesh.proxy.listener import BACKLOG, Chain, Listener
+from mesh.proxy.listener_spec import ListenerSpec
 from mesh.proxy.resolve import keep_resolved
 from mesh.proxy.routes import RouteTable
 from mesh.proxy.tcp import TcpChain, TcpSpec

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 from mesh.proxy import router
 
 if TYPE_CHECKING:
+    from mesh.proxy.actions import Forward
     from mesh.proxy.codec import ServerConnection
     from mesh.proxy.exchange import Exchange
     from mesh.proxy.hcm import HttpChain
-    from mesh.proxy.routes import Forward, Route
+    from mesh.proxy.routes import Route
 
 
 class _Sink:

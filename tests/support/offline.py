@@ -9,10 +9,11 @@ import asyncio
 import logging
 from typing import Any, cast
 
+from mesh.proxy.actions import Direct
 from mesh.proxy.codec import ServerConnection
 from mesh.proxy.hcm import HttpChain, HttpSpec, Settings
 from mesh.proxy.headers import HeaderEdits
-from mesh.proxy.routes import Direct, Path, Route, RouteTable, VirtualHost
+from mesh.proxy.routes import Path, Route, RouteTable, VirtualHost
 
 
 class FakeTransport:

@@ -147,12 +147,16 @@ def _peer_name(matches: Callable[[bytes], bool]) -> Condition:
 
 
 def _address(message: AnyType, of: Callable[[Exchange], str], where: str) -> Condition:
+    net = network(message, where)
+    return lambda exchange: _inside(of(exchange), net)
+
+
+def network(message: AnyType, where: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Envoy's CidrRange. Raises ConfigError."""
     try:
-        length = message.prefix_len.value
-        network = ipaddress.ip_network(f"{message.address_prefix}/{length}", strict=False)
+        return ipaddress.ip_network(f"{message.address_prefix}/{message.prefix_len.value}", strict=False)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
-    return lambda exchange: _inside(of(exchange), network)
 
 
 def _inside(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:

@@ -9,7 +9,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from mesh.proxy.cluster import ClusterSpec, EndpointSpec
+from mesh.proxy.cluster_spec import ClusterSpec, EndpointSpec
 from mesh.proxy.config import ConfigError, balancing, values
 from mesh.proxy.config.fields import unpack
 from mesh.proxy.identity import Secrets

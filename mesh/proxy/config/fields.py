@@ -85,7 +85,8 @@ HONOURED: dict[str, str] = {
     _L + "Listener": "name address filter_chains default_filter_chain listener_filters traffic_direction"
     " listener_filters_timeout continue_on_listener_filters_timeout use_original_dst bind_to_port",
     _L + "FilterChain": "filter_chain_match filters transport_socket name",
-    _L + "FilterChainMatch": "transport_protocol application_protocols server_names destination_port",
+    _L + "FilterChainMatch": "transport_protocol application_protocols server_names destination_port"
+    " prefix_ranges",
     _L + "Filter": "name typed_config",
     _L + "ListenerFilter": "name typed_config",
     "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector": "",
@@ -161,7 +162,7 @@ HONOURED: dict[str, str] = {
     # routes
     _R + "RouteConfiguration": "name virtual_hosts request_headers_to_add request_headers_to_remove"
     " response_headers_to_add response_headers_to_remove ignore_port_in_host_matching",
-    _R + "VirtualHost": "name domains routes request_headers_to_add request_headers_to_remove"
+    _R + "VirtualHost": "name domains routes require_tls request_headers_to_add request_headers_to_remove"
     " response_headers_to_add response_headers_to_remove retry_policy include_request_attempt_count"
     " typed_per_filter_config",
     _R + "Route": "name match route redirect direct_response request_headers_to_add"

@@ -23,7 +23,7 @@ from mesh.proxy.config.routes import route_table
 from mesh.proxy.filters.rbac import Rules
 from mesh.proxy.hcm import AccessLogSpec, HttpSpec, Settings
 from mesh.proxy.identity import Secrets
-from mesh.proxy.listener import INSPECT_SECONDS, ChainMatch, ChainSpec, ListenerSpec
+from mesh.proxy.listener_spec import INSPECT_SECONDS, ChainMatch, ChainSpec, ListenerSpec
 from mesh.proxy.tcp import TcpSpec
 
 _Hcm = hcm_pb2.HttpConnectionManager
@@ -97,6 +97,10 @@ def _chain(chain: AnyType, direction: str, secrets: Secrets, where: str) -> Chai
             match.application_protocols,
             match.server_names,
             match.destination_port.value,
+            [
+                access.network(each, f"{where}.filter_chain_match.prefix_ranges")
+                for each in match.prefix_ranges
+            ],
         ),
         tls,
         http,

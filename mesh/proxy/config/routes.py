@@ -8,24 +8,13 @@ from typing import Any as AnyType
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
 from mesh.proxy import hashing
+from mesh.proxy.actions import Action, Direct, Forward, Mirror, Redirect, Share
 from mesh.proxy.config import ConfigError, values
 from mesh.proxy.config.filters import route_filter
 from mesh.proxy.hashing import HashPolicy
 from mesh.proxy.match import RegexError, regex_pattern
 from mesh.proxy.retry import CONDITIONS, RetryPolicy
-from mesh.proxy.routes import (
-    Action,
-    Condition,
-    Direct,
-    Forward,
-    Mirror,
-    Path,
-    Redirect,
-    Route,
-    RouteTable,
-    Share,
-    VirtualHost,
-)
+from mesh.proxy.routes import Condition, Path, Route, RouteTable, VirtualHost
 
 Levels = tuple[AnyType, ...]
 """Route, virtual host and table: all may change headers."""
@@ -60,7 +49,20 @@ def _virtual_host(host: AnyType, table: AnyType) -> VirtualHost:
     if not host.domains:
         raise ConfigError(f"{where}.domains: at least one is needed")
     routes = [_route(route, host, table, f"{where}.routes[{n}]") for n, route in enumerate(host.routes)]
-    return VirtualHost(host.name, [domain.encode() for domain in host.domains], routes)
+    return VirtualHost(
+        host.name, [domain.encode() for domain in host.domains], routes, _require_tls(host, table, where)
+    )
+
+
+def _require_tls(host: AnyType, table: AnyType, where: str) -> Route | None:
+    """`require_tls: ALL` is a redirect to https in front of all routes."""
+    wanted = route_components_pb2.VirtualHost.TlsRequirementType.Name(host.require_tls)
+    if wanted == "NONE":
+        return None
+    if wanted != "ALL":
+        raise ConfigError(f"{where}.require_tls: {wanted} is not supported")
+    edits = values.header_edits((host, table), where)
+    return Route("require_tls", Path("prefix", b""), (), Redirect(301, scheme=b"https"), edits, {}, host.name)
 
 
 def _route(route: AnyType, host: AnyType, table: AnyType, where: str) -> Route:

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.proxy.actions import Forward, Share
 from mesh.proxy.config import ConfigError
 from mesh.proxy.config.routes import route_table
 from mesh.proxy.headers import HeaderEdits
-from mesh.proxy.routes import Forward, Route, Share
+from mesh.proxy.routes import Route
 from tests.support import xds
 
 NAMES = ["a", "b", "a.b", "b.a", "x.a.b"]
