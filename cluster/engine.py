@@ -34,13 +34,12 @@ def run(
     *,
     timeout: float,
     env: Mapping[str, str] | None = None,
-    text: str | None = None,
 ) -> str:
     """Run a program and return its stdout. Raises CommandError: `what` failed, and its last line on stderr."""
     full = {**os.environ, **(env or {})}
     try:
         done = subprocess.run(
-            list(command), input=text, capture_output=True, text=True, timeout=timeout, env=full, check=False
+            list(command), capture_output=True, text=True, timeout=timeout, env=full, check=False
         )
     except FileNotFoundError as error:
         raise CommandError(f"{what}: {command[0]} is not there", str(error)) from error
@@ -71,9 +70,11 @@ class Engine:
     root: str
     """Where it keeps images; on another machine than this one if it runs in a virtual machine."""
 
-    def run(self, *arguments: str, what: str, timeout: float = 600.0, text: str | None = None) -> str:
+    def run(
+        self, *arguments: str, what: str, timeout: float = 600.0, env: Mapping[str, str] | None = None
+    ) -> str:
         """One command of the engine. Raises CommandError."""
-        return run([self.program, *arguments], what, timeout=timeout, text=text)
+        return run([self.program, *arguments], what, timeout=timeout, env=env)
 
     def has_image(self, image: str) -> bool:
         return bool(self.image_id(image))

@@ -23,6 +23,10 @@ BASE_ENV = "MESH_LAB_BASE_IMAGE"
 DEFAULT_BASE = "python:3.11-slim"
 BUILD_SECONDS = 1200.0
 MIN_PYTHON = (3, 11)
+LOCAL = {"docker": "", "podman": "localhost/"}
+"""How each engine calls an image that is from no registry: nodes know it by that name."""
+PLAIN_BUILD = {"BUILDX_BUILDER": "default", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+"""Docker: into its own store, one image and nothing beside it, or `kind load` cannot take it over."""
 USER = 1337
 
 _FACTS = """
@@ -76,7 +80,7 @@ def ensure(engine: Engine, version: str, base_name: str = "") -> str:
         collect(context / "site", base.platform)
         (context / "Dockerfile").write_text(DOCKERFILE)
         _same_times(context)
-        name = f"service-mesh-lab:{version}-{digest(context, base.id)}"
+        name = f"{LOCAL[engine.program]}service-mesh-lab:{version}-{digest(context, base.id)}"
         if not engine.has_image(name):
             build(engine, context, base, name)
     return name
@@ -128,7 +132,7 @@ def build(engine: Engine, context: Path, base: Base, name: str) -> None:
         engine.run(
             "build", "--tag", name, *network, "--build-arg", f"BASE={base.name}",
             "--build-arg", f"REDIRECTS={'yes' if base.redirects else ''}", str(context),
-            what="the lab image", timeout=BUILD_SECONDS,
+            what="the lab image", timeout=BUILD_SECONDS, env=PLAIN_BUILD,
         )  # fmt: skip
     except CommandError as error:
         raise ClusterError(

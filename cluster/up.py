@@ -241,15 +241,25 @@ def why_not_ready(api: Api, namespace: str) -> str:
         if _condition(pod, "Ready"):
             continue
         name = pod["metadata"]["name"]
-        for status in pod["status"].get("containerStatuses", []):
+        for status in _statuses(pod):
             waiting = status.get("state", {}).get("waiting")
-            if waiting:
+            if waiting and waiting.get("reason") != "PodInitializing":
                 reason = f"{waiting.get('reason')}: {waiting.get('message', '')}"
                 return f"pod {name} waits: {reason}{_last_words(api, pod, status)}"
             if not status.get("ready"):
                 return f"container {status['name']} of pod {name} is not ready{_last_words(api, pod, status)}"
         return f"pod {name} is {pod['status'].get('phase', 'not scheduled')}"
     return "a Deployment has no pod (see its events)"
+
+
+def _statuses(pod: Object) -> list[Object]:
+    """The pod's containers in the order of their start, without the init containers that have done their work."""
+    first = [
+        status
+        for status in pod["status"].get("initContainerStatuses", [])
+        if status.get("state", {}).get("terminated", {}).get("exitCode") != 0
+    ]
+    return [*first, *pod["status"].get("containerStatuses", [])]
 
 
 def _last_words(api: Api, pod: Object, status: Object) -> str:
