@@ -12,9 +12,6 @@ from mesh.api.model import Model, WorkloadSelector
 from mesh.api.problems import Problem
 from mesh.api.scalars import header_problem
 
-_JWT = "needs RequestAuthentication, which"
-_NO_JWT: Mapping[str, str] = {"requestPrincipals": _JWT, "notRequestPrincipals": _JWT}
-
 
 def _empty_values(model: Model) -> Iterator[Problem]:
     """No list may hold an empty text, and at least one list must be there."""
@@ -47,28 +44,65 @@ def port_problem(text: str) -> str | None:
 class Source(Model):
     """Who sends the request; all fields given must hold. `*` at either end of a value is a wildcard."""
 
-    unsupported: ClassVar[Mapping[str, str]] = {
-        **_NO_JWT,
-        "serviceAccounts": "use principals",
-        "notServiceAccounts": "use notPrincipals",
-        "remoteIpBlocks": "",
-        "notRemoteIpBlocks": "",
-        "trustDomains": "use principals",
-        "notTrustDomains": "use notPrincipals",
-    }
     principals: tuple[str, ...] = ()
     not_principals: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     not_namespaces: tuple[str, ...] = ()
     ip_blocks: tuple[str, ...] = ()
     not_ip_blocks: tuple[str, ...] = ()
+    remote_ip_blocks: tuple[str, ...] = ()
+    not_remote_ip_blocks: tuple[str, ...] = ()
+    request_principals: tuple[str, ...] = ()
+    not_request_principals: tuple[str, ...] = ()
+    service_accounts: tuple[str, ...] = ()
+    not_service_accounts: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
+    not_trust_domains: tuple[str, ...] = ()
+
+    @property
+    def asks_identity(self) -> bool:
+        """Does it look at the peer's certificate or the user's token?"""
+        peer = (self.principals, self.not_principals, self.namespaces, self.not_namespaces)
+        user = (self.request_principals, self.not_request_principals)
+        accounts = (self.service_accounts, self.not_service_accounts)
+        return any((*peer, *user, *accounts, self.trust_domains, self.not_trust_domains))
 
     def check(self) -> Iterator[Problem]:
         yield from _empty_values(self)
-        for name, blocks in (("ipBlocks", self.ip_blocks), ("notIpBlocks", self.not_ip_blocks)):
+        accounts = {"serviceAccounts": self.service_accounts, "notServiceAccounts": self.not_service_accounts}
+        others = (self.principals, self.not_principals, self.namespaces, self.not_namespaces)
+        for name, values in accounts.items():
+            if values and any(others):
+                yield Problem(name, "cannot stand beside principals and namespaces")
+            for index, value in enumerate(values):
+                if value and (value.count("/") > 1 or "*" in value or "" in value.split("/")):
+                    yield Problem(f"{name}[{index}]", f"must be NAME or NAMESPACE/NAME, not {value!r}")
+        for name, blocks in (
+            ("ipBlocks", self.ip_blocks),
+            ("notIpBlocks", self.not_ip_blocks),
+            ("remoteIpBlocks", self.remote_ip_blocks),
+            ("notRemoteIpBlocks", self.not_remote_ip_blocks),
+        ):
             for index, block in enumerate(blocks):
                 if block and (wrong := address_block_problem(block)):
                     yield Problem(f"{name}[{index}]", wrong)
+
+
+def is_template(path: str) -> bool:
+    """Has it braces, as in `/users/{*}/profile`?"""
+    return "{" in path or "}" in path
+
+
+def template_problem(path: str) -> str | None:
+    """`{*}` stands for one segment of a path, `{**}` for any number of them. Envoy, UriTemplateMatchConfig."""
+    segments = path.split("/")
+    if segments[0] or any(is_template(part) and part not in ("{*}", "{**}") for part in segments):
+        return "a template can only have whole segments {*} and {**}"
+    if "*" in path.replace("{*}", "").replace("{**}", ""):
+        return "cannot have both * and {*}"
+    if "{**}" in segments and (segments.count("{**}") > 1 or "{*}" in segments[segments.index("{**}") :]):
+        return "cannot have {*} or {**} behind {**}"
+    return None
 
 
 class Operation(Model):
@@ -91,8 +125,8 @@ class Operation(Model):
                     yield Problem(f"{name}[{index}]", wrong)
         for name, paths in (("paths", self.paths), ("notPaths", self.not_paths)):
             for index, path in enumerate(paths):
-                if "{" in path or "}" in path:
-                    yield Problem(f"{name}[{index}]", "path templates such as {*} are not supported yet")
+                if is_template(path) and (wrong := template_problem(path)):
+                    yield Problem(f"{name}[{index}]", wrong)
 
 
 class From(Model):
@@ -104,18 +138,15 @@ class To(Model):
 
 
 #: Condition keys by what their values are.
-_TEXT_KEYS = frozenset({"source.namespace", "source.principal"})
-_HEADER_PREFIX, _HEADER_SUFFIX = "request.headers[", "]"
-#: Keys Istio has and we do not honour yet.
-_UNSUPPORTED_KEYS = (
-    "remote.ip",
-    "request.auth.",
-    "destination.ip",
-    "connection.sni",
-    "experimental.",
-    "source.serviceAccount",
-    "source.trustDomain",
+_TEXT_KEYS = frozenset(
+    {
+        *("source.namespace", "source.principal", "source.serviceAccount", "source.trustDomain"),
+        *("request.auth.principal", "request.auth.audiences", "request.auth.presenter", "connection.sni"),
+    }
 )
+_ADDRESS_KEYS = frozenset({"source.ip", "remote.ip", "destination.ip"})
+_HEADER_PREFIX, _HEADER_SUFFIX = "request.headers[", "]"
+_CLAIMS = "request.auth.claims"
 
 
 class Condition(Model):
@@ -132,20 +163,28 @@ class Condition(Model):
             return self.key[len(_HEADER_PREFIX) : -1]
         return None
 
+    @property
+    def claim(self) -> tuple[str, ...]:
+        """The path of a claim when the key is request.auth.claims[NAME], or [NAME][NAME] for one inside another."""
+        return bracketed(self.key.removeprefix(_CLAIMS)) if self.key.startswith(_CLAIMS) else ()
+
     def check(self) -> Iterator[Problem]:
         if not self.values and not self.not_values:
             yield Problem("", f"needs values or notValues for {self.key}")
-        if any(self.key.startswith(key) for key in _UNSUPPORTED_KEYS):
-            yield Problem("key", f"{self.key} is not supported yet")
+        if self.key.startswith("experimental."):
+            yield Problem("key", f"{self.key} is not supported: it reads filters of Envoy's own")
+        elif self.key.startswith(_CLAIMS):
+            if not self.claim:
+                yield Problem("key", f"must be request.auth.claims[NAME], not {self.key}")
         elif (header := self.header) is not None:
             if wrong := header_problem(header):
                 yield Problem("key", wrong)
-        elif self.key not in _TEXT_KEYS | {"source.ip", "destination.port"}:
+        elif self.key not in _TEXT_KEYS | _ADDRESS_KEYS | {"destination.port"}:
             yield Problem("key", f"{self.key!r} is no attribute such as source.ip or request.headers[NAME]")
         yield from self._value_problems()
 
     def _value_problems(self) -> Iterator[Problem]:
-        checks = {"source.ip": address_block_problem, "destination.port": port_problem}
+        checks = dict.fromkeys(_ADDRESS_KEYS, address_block_problem) | {"destination.port": port_problem}
         for name, values in (("values", self.values), ("notValues", self.not_values)):
             for index, value in enumerate(values):
                 wrong = "must not be empty" if not value else None
@@ -153,6 +192,20 @@ class Condition(Model):
                     wrong = checks[self.key](value)
                 if wrong:
                     yield Problem(f"{name}[{index}]", wrong)
+
+
+def bracketed(text: str) -> tuple[str, ...]:
+    """The names in `[a][b]`; none when the text has another form."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return ()
+    names = tuple(text[1:-1].split("]["))
+    return names if all(name and not set(name) & set("[]") for name in names) else ()
+
+
+class Provider(Model):
+    """An extension provider of the mesh config that decides instead of us."""
+
+    name: str = Field(min_length=1)
 
 
 class Rule(Model):
@@ -171,14 +224,36 @@ class Rule(Model):
 class AuthorizationPolicySpec(Model):
     """No rules and ALLOW denies everything; one empty rule allows everything. DENY decides before ALLOW."""
 
-    unsupported: ClassVar[Mapping[str, str]] = {"targetRef": "", "targetRefs": "", "provider": ""}
+    unsupported: ClassVar[Mapping[str, str]] = {"targetRef": "", "targetRefs": ""}
 
     selector: WorkloadSelector | None = None
     action: Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"] = "ALLOW"
     rules: tuple[Rule, ...] = ()
+    provider: Provider | None = None
 
     def check(self) -> Iterator[Problem]:
         if self.action == "CUSTOM":
-            yield Problem("action", "CUSTOM is not supported yet")
+            yield from self._custom_problems()
+        elif self.provider:
+            yield Problem("provider", f"is for action CUSTOM, not {self.action}")
         if self.action == "DENY" and not self.rules:
             yield Problem("rules", "DENY without rules never denies; one empty rule {} denies everything")
+
+    def _custom_problems(self) -> Iterator[Problem]:
+        if self.provider is None:
+            yield Problem("provider", "is required for action CUSTOM")
+        if not self.rules:
+            yield Problem(
+                "rules", "CUSTOM without rules never asks; one empty rule {} asks for every request"
+            )
+        for index, rule in enumerate(self.rules):
+            for number, origin in enumerate(rule.from_):
+                if origin.source.asks_identity:
+                    place = f"rules[{index}].from[{number}].source"
+                    yield Problem(place, "identities cannot be a condition of CUSTOM: the provider sees them")
+            for number, condition in enumerate(rule.when):
+                if condition.key.startswith(
+                    ("source.n", "source.p", "source.s", "source.t", "request.auth.")
+                ):
+                    place = f"rules[{index}].when[{number}].key"
+                    yield Problem(place, "identities cannot be a condition of CUSTOM: the provider sees them")

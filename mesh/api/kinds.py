@@ -11,6 +11,7 @@ from mesh.api.destination_rule import DestinationRuleSpec
 from mesh.api.gateway import GatewaySpec
 from mesh.api.model import Model
 from mesh.api.peer_authentication import PeerAuthenticationSpec
+from mesh.api.request_authentication import RequestAuthenticationSpec
 from mesh.api.service_entry import ServiceEntrySpec, WorkloadEntrySpec
 from mesh.api.sidecar import SidecarSpec
 from mesh.api.virtual_service import VirtualServiceSpec
@@ -117,6 +118,15 @@ KINDS: tuple[Kind, ...] = (
         (Column("Mode", ".spec.mtls.mode", description="What it demands of clients"), _AGE),
     ),
     Kind(
+        "RequestAuthentication",
+        SECURITY,
+        _SECURITY_VERSIONS,
+        "requestauthentications",
+        ("ra",),
+        RequestAuthenticationSpec,
+        (_AGE,),
+    ),
+    Kind(
         "AuthorizationPolicy",
         SECURITY,
         _SECURITY_VERSIONS,
@@ -136,7 +146,6 @@ UNSUPPORTED: Mapping[str, str] = MappingProxyType(
         "WasmPlugin": "it loads WebAssembly into Envoy, and the sidecars here need not be Envoys",
         "WorkloadGroup": "workloads cannot register themselves; write a WorkloadEntry for each",
         "ProxyConfig": "sidecars are configured by the mesh config for now",
-        "RequestAuthentication": "end-user tokens are not checked yet",
         "Telemetry": "access logs and metrics are configured by the mesh config for now",
         "TrafficExtension": "it loads extensions into Envoy, and the sidecars here need not be Envoys",
     }

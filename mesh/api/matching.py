@@ -56,6 +56,32 @@ def _needs_value(match: StringMatch | None, path: str, *, empty_prefix: bool = F
         )
 
 
+CLAIMS = "@request.auth.claims"
+
+
+def claim_path(header: str) -> tuple[str, ...]:
+    """The claim a header match means: @request.auth.claims.NAME or @request.auth.claims[NAME][NAME]; () for none."""
+    rest = header.removeprefix(CLAIMS)
+    if rest == header:
+        return ()
+    if rest.startswith("."):
+        names = tuple(rest[1:].split("."))
+        return names if all(names) else ()
+    if rest.startswith("[") and rest.endswith("]"):
+        names = tuple(rest[1:-1].split("]["))
+        return names if all(name and not set(name) & set("[]") for name in names) else ()
+    return ()
+
+
+def _claim_problems(path: str, header: str, match: StringMatch) -> Iterator[Problem]:
+    if not claim_path(header):
+        yield Problem(path, f"must be {CLAIMS}.NAME or {CLAIMS}[NAME]")
+    elif match.is_presence:
+        yield Problem(path, "needs one of exact, prefix and regex")
+    else:
+        yield from _needs_value(match, path)
+
+
 class HTTPMatchRequest(Model):
     """All conditions given must hold (AND); a rule's list of these is OR."""
 
@@ -82,7 +108,7 @@ class HTTPMatchRequest(Model):
         for field, headers in (("headers", self.headers), ("withoutHeaders", self.without_headers)):
             for header, match in headers.items():
                 if header.startswith("@request.auth."):
-                    yield Problem(f"{field}[{header}]", "a match on token claims is not supported yet")
+                    yield from _claim_problems(f"{field}[{header}]", header, match)
                 elif wrong := header_problem(header.removeprefix(":")):
                     yield Problem(field, wrong)
                 elif not match.is_presence:

@@ -15,7 +15,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +25,7 @@ from typing import Any
 import grpc.aio
 from aiohttp import web
 
+from mesh.api.request_authentication import JWTRule
 from mesh.ca.issue import Lifetimes
 from mesh.ca.root import Root, RootError, load_or_create
 from mesh.ca.server import CertificateService
@@ -33,6 +34,7 @@ from mesh.control.assemble import KIND_OF, MESH_CONFIG, Assembler
 from mesh.control.auth import SecretStore, TokenReviews
 from mesh.control.debounce import Debouncer
 from mesh.control.inject import Injection, injection
+from mesh.control.jwks import KeyFetcher
 from mesh.control.kube import (
     CONFIG_MAPS,
     ENDPOINT_SLICES,
@@ -104,6 +106,7 @@ class Control:
         self.injection = Injection()
         self.publisher = Publisher(on_progress=lambda: self.status.news())
         self.debouncer = Debouncer(self._publish)
+        self.issuers = KeyFetcher(self._jwt_rules, self._keys_fetched)
         self.trust = Trust(kube, root.certificate_pem)
         self.certificate = ServingCertificate(root, server_names(settings.namespace), settings.serving_life)
         self.authenticate = TokenReviews(kube, lambda: self.assembler.world.mesh.trust_domain)
@@ -146,6 +149,7 @@ class Control:
             self.debouncer.change()
         if resource in KIND_OF:
             self.status.news()
+            self.issuers.news()
 
     def _take(self, resource: Resource, key: Key, obj: Object | None) -> bool:
         """Take one object in. One that we cannot read must not keep the others from being seen."""
@@ -163,6 +167,14 @@ class Control:
             )
         except (ingest.ConfigError, KeyError) as error:
             log.error("ConfigMap %s: %s; injection stays as it was", MESH_CONFIG, error)
+
+    def _jwt_rules(self) -> Iterable[JWTRule]:
+        policies = self.assembler.world.request_authentications
+        return (rule for policy in policies for rule in policy.spec.jwt_rules)
+
+    def _keys_fetched(self, keys: Mapping[tuple[str, str], str]) -> None:
+        self.assembler.take_keys(keys)
+        self.debouncer.change()
 
     def _publish(self) -> None:
         """Nothing is published before everything has been listed once: half a world would take routes away."""
@@ -191,6 +203,7 @@ class Control:
                 tasks.create_task(self.trust.run())
                 tasks.create_task(self.certificate.run())
                 tasks.create_task(self.status.run())
+                tasks.create_task(self.issuers.run())
                 tasks.create_task(self._first_publication())
                 for reflector in self.reflectors:
                     tasks.create_task(reflector.run())

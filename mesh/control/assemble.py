@@ -120,6 +120,10 @@ class Assembler:
         for key, obj in changes.items():
             self._put("secrets", self._secrets, key, ingest.credential(obj) if obj else None)
 
+    def take_keys(self, keys: Mapping[tuple[str, str], str]) -> None:
+        """Keys of token issuers have been fetched (`jwks`)."""
+        self._world = self._world.evolve(jwks=dict(keys))
+
     def _apply_slices(self, changes: Changes) -> None:
         for key, obj in changes.items():
             if (old := self._slices.pop(key, None)) is not None:

@@ -18,6 +18,7 @@ import yaml
 from mesh.control.world import (
     Credential,
     Endpoint,
+    ExtAuthz,
     Labels,
     MeshConfig,
     Namespace,
@@ -292,6 +293,8 @@ def mesh_config(text: str) -> MeshConfig:
         outbound_traffic_policy=policy,
         interception=interception,
         access_log_service=_access_log_service(said),
+        trust_domain_aliases=tuple(str(each) for each in said.get("trustDomainAliases") or ()),
+        ext_authz=tuple(_ext_authz_providers(said)),
         connect_timeout=seconds(str(said.get("connectTimeout", "10s"))),
         enable_auto_mtls=bool(said.get("enableAutoMtls", True)),
         trusted_proxies=_trusted_proxies(said),
@@ -320,6 +323,38 @@ def _access_log_service(said: Mapping[str, Any]) -> tuple[str, int] | None:
             f"defaultProviders.accessLogging: no envoyHttpAls provider of the name {names[0]!r}"
         )
     return None
+
+
+def _ext_authz_providers(said: Mapping[str, Any]) -> Iterable[ExtAuthz]:
+    """The services AuthorizationPolicies with action CUSTOM may name. Raises ConfigError."""
+    for provider in said.get("extensionProviders") or []:
+        for key in ("envoyExtAuthzHttp", "envoyExtAuthzGrpc"):
+            if found := provider.get(key):
+                yield _ext_authz(str(provider.get("name") or ""), found, http=key.endswith("Http"))
+
+
+def _ext_authz(name: str, said: Mapping[str, Any], *, http: bool) -> ExtAuthz:
+    body = said.get("includeRequestBodyInCheck") or {}
+    try:
+        return ExtAuthz(
+            name=name,
+            service=str(said["service"]).rpartition("/")[2],
+            port=int(said["port"]),
+            http=http,
+            timeout=seconds(str(said.get("timeout", "600s"))),
+            fail_open=bool(said.get("failOpen", False)),
+            status_on_error=int(said.get("statusOnError") or 403),
+            path_prefix=str(said.get("pathPrefix") or ""),
+            request_headers=tuple(said.get("includeRequestHeadersInCheck") or ()),
+            extra_headers=tuple(sorted((said.get("includeAdditionalHeadersInCheck") or {}).items())),
+            to_upstream=tuple(said.get("headersToUpstreamOnAllow") or ()),
+            to_client_on_deny=tuple(said.get("headersToDownstreamOnDeny") or ()),
+            to_client_on_allow=tuple(said.get("headersToDownstreamOnAllow") or ()),
+            body_bytes=int(body.get("maxRequestBytes") or 0),
+            partial_body=bool(body.get("allowPartialMessage", False)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"extensionProviders: {name!r}: {error!r}") from error
 
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")

@@ -24,6 +24,7 @@ from mesh.api.destination_rule import DestinationRuleSpec
 from mesh.api.gateway import GatewaySpec
 from mesh.api.objects import ConfigObject
 from mesh.api.peer_authentication import PeerAuthenticationSpec
+from mesh.api.request_authentication import RequestAuthenticationSpec
 from mesh.api.service_entry import ServiceEntrySpec
 from mesh.api.sidecar import SidecarSpec
 from mesh.api.virtual_service import VirtualServiceSpec
@@ -43,10 +44,40 @@ def _no_labels() -> Labels:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtAuthz:
+    """A service that decides on requests instead of us (MeshConfig.extensionProviders, envoyExtAuthzGrpc or ...Http).
+
+    `timeout` in seconds; `status_on_error` is what a client gets when the service does not answer.
+    """
+
+    name: str
+    service: str
+    port: int
+    http: bool = False
+    timeout: float = 600.0
+    fail_open: bool = False
+    status_on_error: int = 403
+    path_prefix: str = ""
+    #: Request headers the service is shown (HTTP only; the gRPC form shows all), and headers added for it.
+    request_headers: tuple[str, ...] = ()
+    extra_headers: tuple[tuple[str, str], ...] = ()
+    #: Headers of its answer that go on to the app, to the client when it says no, and when it says yes.
+    to_upstream: tuple[str, ...] = ()
+    to_client_on_deny: tuple[str, ...] = ()
+    to_client_on_allow: tuple[str, ...] = ()
+    #: Bytes of the body it is shown; 0 for none.
+    body_bytes: int = 0
+    partial_body: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MeshConfig:
     """Mesh-wide settings (ConfigMap `mesh`); names as in Istio's MeshConfig where it has them."""
 
     trust_domain: str = "cluster.local"
+    #: Other trust domains whose identities count as ours (while a mesh changes its name).
+    trust_domain_aliases: tuple[str, ...] = ()
+    ext_authz: tuple[ExtAuthz, ...] = ()
     cluster_domain: str = "cluster.local"
     root_namespace: str = "mesh-system"
     #: What a sidecar does with a request to a host the mesh does not know: pass it on, or answer 502.
@@ -329,6 +360,8 @@ class World:
     workloads: Mapping[tuple[str, str], Workload] = field(default_factory=dict)
     #: Secrets with certificates, by (namespace, name). Never to be shown.
     secrets: Mapping[tuple[str, str], Credential] = field(default_factory=dict, repr=False)
+    #: Key sets fetched for RequestAuthentications, as JSON text, by (jwksUri, issuer).
+    jwks: Mapping[tuple[str, str], str] = field(default_factory=dict)
     #: Config objects by kind name, then by (namespace, name).
     config: Mapping[str, Mapping[tuple[str, str], ConfigObject[Any]]] = field(default_factory=dict)
     memo: Memo = field(default_factory=Memo, compare=False, repr=False)
@@ -366,6 +399,10 @@ class World:
     @cached_property
     def peer_authentications(self) -> tuple[ConfigObject[PeerAuthenticationSpec], ...]:
         return self.objects("PeerAuthentication")
+
+    @cached_property
+    def request_authentications(self) -> tuple[ConfigObject[RequestAuthenticationSpec], ...]:
+        return self.objects("RequestAuthentication")
 
     @cached_property
     def authorization_policies(self) -> tuple[ConfigObject[AuthorizationPolicySpec], ...]:

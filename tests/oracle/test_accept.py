@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mesh.api import parse
 from mesh.control.compile import LISTENER, Resources, compile
-from mesh.control.world import MeshConfig, Proxy, ServicePort, World
+from mesh.control.world import ExtAuthz, MeshConfig, Proxy, ServicePort, World
 from mesh.proxy.geography import installed
 from tests.oracle.ads import Ads, RunningEnvoy, running_envoy
 from tests.oracle.certificates import issue
@@ -39,7 +39,23 @@ def worlds() -> dict[str, World]:
         named = {(each.kind, each.name) for each in own}
         rest = (each for each in rules if (each.kind, each.name) not in named)
         found[name] = bookinfo(*own, *rest, first_octets=_ADDRESSES)
-    found["everything"] = bookinfo(*objects(EVERYTHING), first_octets=_ADDRESSES)
+    asked = (
+        ExtAuthz(
+            "opa", "reviews.default.svc.cluster.local", 9080, timeout=1.0, body_bytes=1024, partial_body=True
+        ),
+        ExtAuthz(
+            *("web", "details.default.svc.cluster.local", 9080),
+            http=True,
+            path_prefix="/check",
+            request_headers=("x-user", "x-a-*"),
+            extra_headers=(("x-from", "mesh"),),
+            to_upstream=("x-allowed",),
+            to_client_on_deny=("*-why",),
+            to_client_on_allow=("x-ok",),
+        ),
+    )
+    mesh = MeshConfig(ext_authz=asked, trust_domain_aliases=("old.local",))
+    found["everything"] = bookinfo(*objects(EVERYTHING), mesh=mesh, first_octets=_ADDRESSES)
     database = service(
         "db", ServicePort("tcp", 27017, 27017, "TCP"), cluster_ip="10.9.0.1", selector={"app": "productpage"}
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 
 from mesh.control.compile import compile
-from mesh.control.world import Proxy, World
+from mesh.control.world import ExtAuthz, MeshConfig, Proxy, World
 from tests.oracle.ads import Ads, running_envoy
 from tests.oracle.certificates import issue
 from tests.worlds import bookinfo, objects, sample, sidecar
@@ -34,9 +37,9 @@ class Pair:
     ads: dict[str, Ads]
     session: aiohttp.ClientSession
 
-    async def apply(self, *config: Any, yaml: str = "") -> World:
+    async def apply(self, *config: Any, yaml: str = "", settings: MeshConfig | None = None) -> World:
         """Serve Bookinfo with these objects to both; returns when both have taken it."""
-        world = only_v1_runs(bookinfo(*config, *objects(yaml), first_octets=_ADDRESSES))
+        world = only_v1_runs(bookinfo(*config, *objects(yaml), mesh=settings, first_octets=_ADDRESSES))
         for proxy in (self.client, self.server):
             await self.ads[proxy.id].serve(compile(world, proxy))
             await self.ads[proxy.id].accepted()
@@ -131,6 +134,8 @@ async def test_what_objects_mean_to_real_envoys() -> None:
         await _routing(mesh)
         await _access(mesh)
         await _outside(mesh)
+        await _tokens(mesh)
+        await _custom(mesh)
 
 
 OUTSIDE = """
@@ -252,12 +257,123 @@ async def _access(mesh: Pair) -> None:
     assert await mesh.status(REVIEWS, **{"x-group": "admin"}) == 200
 
 
-async def settled(mesh: Pair, expected: int) -> int:
+async def settled(mesh: Pair, expected: int, **headers: str) -> int:
     """A listener acknowledged takes its place a moment later; ask until it answers as expected, for two seconds."""
     status = 0
     for _ in range(100):
-        status = await mesh.status(REVIEWS)
+        status = await mesh.status(REVIEWS, **headers)
         if status == expected:
             break
         await asyncio.sleep(0.02)
     return status
+
+
+KEY = RSAKey.generate_key(2048)
+
+
+def token(**claims: Any) -> str:
+    """A token of our issuer, as a bearer header has it."""
+    return "Bearer " + jwt.encode({"alg": "RS256"}, {"iss": "https://issuer.example", **claims}, KEY)
+
+
+def tokens() -> str:
+    keys = json.dumps({"keys": [KEY.as_dict(private=False)]})
+    return f"""
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: tokens}}
+spec:
+  selector: {{matchLabels: {{app: reviews}}}}
+  jwtRules:
+    - {{issuer: "https://issuer.example", jwks: '{keys}', outputClaimToHeaders: [{{header: x-user, claim: sub}}],
+       forwardOriginalToken: true}}
+    - {{issuer: "https://away.example", jwksUri: "https://away.example/keys"}}
+"""
+
+
+async def _tokens(mesh: Pair) -> None:
+    """End-user tokens: a bad one is refused, none is let through, and policies look at what a good one says."""
+    jason = token(sub="jason", groups=["dev", "admin"], org={"unit": "shop"}, scope="read write")
+    await mesh.apply(yaml=tokens())
+    assert await settled(mesh, 401, authorization="Bearer x.y.z") == 401
+    assert await mesh.status(REVIEWS) == 200
+    status, _, body = await mesh.get(REVIEWS, authorization=jason)
+    assert status == 200, body
+    assert '"x-user": "jason"' in body
+    forged = RSAKey.generate_key(2048)
+    away = "Bearer " + jwt.encode({"alg": "RS256"}, {"iss": "https://away.example"}, forged)
+    assert await mesh.status(REVIEWS, authorization=away) == 401, "its keys could not be fetched"
+    cases = [
+        ("from: [{source: {requestPrincipals: ['*']}}]", 200),
+        ("from: [{source: {requestPrincipals: ['https://issuer.example/jason']}}]", 200),
+        ("from: [{source: {requestPrincipals: ['https://issuer.example/*']}}]", 200),
+        ("from: [{source: {requestPrincipals: ['*/jason']}}]", 200),
+        ("from: [{source: {requestPrincipals: ['https://issuer.example/eve']}}]", 403),
+        ("when: [{key: 'request.auth.claims[groups]', values: [admin]}]", 200),
+        ("when: [{key: 'request.auth.claims[groups]', values: [root]}]", 403),
+        ("when: [{key: 'request.auth.claims[org][unit]', values: [shop]}]", 200),
+        ("when: [{key: 'request.auth.claims[scope]', values: [write]}]", 200),
+        ("when: [{key: request.auth.principal, values: ['*']}]", 200),
+        ("to: [{operation: {paths: ['/reviews/{*}']}}]", 200),
+        ("to: [{operation: {paths: ['/{*}']}}]", 403),
+        ("to: [{operation: {paths: ['/{**}']}}]", 200),
+        ("from: [{source: {serviceAccounts: [bookinfo-productpage]}}]", 200),
+        ("from: [{source: {serviceAccounts: [other/bookinfo-productpage]}}]", 403),
+        ("from: [{source: {trustDomains: [cluster.local]}}]", 200),
+        ("from: [{source: {notTrustDomains: [cluster.local]}}]", 403),
+    ]
+    for rule, expected in cases:
+        await mesh.apply(yaml=policy("ALLOW", f"[{{{rule}}}]") + tokens())
+        assert await settled(mesh, expected, authorization=jason) == expected, rule
+    rehearsed = policy("DENY", "[{}]").replace(
+        "{name: p}", '{name: p, annotations: {istio.io/dry-run: "true"}}'
+    )
+    await mesh.apply(yaml=rehearsed)
+    assert await settled(mesh, 200) == 200, "only counted"
+
+
+async def _custom(mesh: Pair) -> None:
+    """Another service decides: it is asked about the requests the policy names, and about no others."""
+
+    async def decide(request: web.Request) -> web.Response:
+        user = request.headers.get("x-user", "")
+        return web.Response(status=200 if user == "jason" else 403, headers={"x-decided": f"for {user}"})
+
+    judge = web.Application()
+    judge.router.add_route("*", "/{path:.*}", decide)
+    runner = web.AppRunner(judge)
+    await runner.setup()
+    await web.TCPSite(runner, mesh.server.app_address, 9191).start()
+    ask = policy("CUSTOM", "[{to: [{operation: {paths: ['/reviews/*']}}]}]").replace(
+        "action:", "provider: {name: judge}, action:"
+    )
+    where = f"""
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: judge}}
+spec:
+  hosts: [judge.internal]
+  ports: [{{number: 80, name: http, protocol: HTTP}}]
+  resolution: STATIC
+  endpoints: [{{address: {mesh.server.app_address}, ports: {{http: 9191}}}}]
+"""
+    provider = ExtAuthz(
+        "judge",
+        "judge.internal",
+        80,
+        http=True,
+        timeout=2.0,
+        request_headers=("x-user",),
+        to_upstream=("x-decided",),
+    )
+    await mesh.apply(yaml=ask + where, settings=MeshConfig(ext_authz=(provider,)))
+    assert await settled(mesh, 403) == 403
+    status, _, body = await mesh.get(REVIEWS, **{"x-user": "jason"})
+    assert status == 200, body
+    assert '"x-decided": "for jason"' in body
+    assert await mesh.status("http://reviews:9080/other") == 200, "nobody is asked"
+    await mesh.apply(yaml=ask + where)
+    assert await settled(mesh, 403, **{"x-user": "jason"}) == 403, "a provider nobody knows: refused"
+    await runner.cleanup()

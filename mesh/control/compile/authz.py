@@ -1,31 +1,41 @@
 """AuthorizationPolicy as Envoy RBAC filters, for HTTP requests and for bare TCP connections.
 
-Order as in Istio: AUDIT only writes a log, DENY refuses, then ALLOW refuses what no ALLOW policy fits. Policies of the
-root namespace hold for every namespace. Policy names are Istio's: `ns[NS]-policy[NAME]-rule[INDEX]`.
+Order as in Istio: CUSTOM asks another service, AUDIT only writes a log, DENY refuses, then ALLOW refuses what no ALLOW
+policy fits. Policies of the root namespace hold for every namespace. Policy names are Istio's:
+`ns[NS]-policy[NAME]-rule[INDEX]`. A policy annotated `istio.io/dry-run: "true"` is only counted ("shadow rules").
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from envoy.config.core.v3 import address_pb2
 from envoy.config.rbac.v3 import rbac_pb2
-from envoy.config.route.v3 import route_components_pb2
-from envoy.type.matcher.v3 import path_pb2
-from google.protobuf.wrappers_pb2 import UInt32Value
 
 from mesh.api.authorization_policy import AuthorizationPolicySpec, Operation, Rule, Source
 from mesh.api.objects import ConfigObject
-from mesh.control.compile import pb
-from mesh.control.world import Labels, World
+from mesh.control.compile import authz_matchers as match
+from mesh.control.compile.authz_matchers import Permission, Principal, Term
+from mesh.control.world import ExtAuthz, Labels, MeshConfig, World
 
 Policy = ConfigObject[AuthorizationPolicySpec]
-Permission, Principal = rbac_pb2.Permission, rbac_pb2.Principal
 
-#: In the order in which the filters stand.
+DRY_RUN = "istio.io/dry-run"
+#: In the order in which the filters stand, after CUSTOM.
 _ACTIONS = (("AUDIT", rbac_pb2.RBAC.LOG), ("DENY", rbac_pb2.RBAC.DENY), ("ALLOW", rbac_pb2.RBAC.ALLOW))
+#: Begin the names of policies that ask another service, and of what an RBAC filter notes of its shadow rules.
+EXT_AUTHZ = "istio-ext-authz"
+EXT_AUTHZ_SHADOW = "istio_ext_authz_"
+
+
+class Check(NamedTuple):
+    """One RBAC filter: rules that decide, rules that only note what they would decide, and who is asked then."""
+
+    rules: Any | None = None
+    shadow: Any | None = None
+    shadow_prefix: str = ""
+    provider: ExtAuthz | None = None
 
 
 def policies_for(world: World, namespace: str, labels: Labels) -> tuple[Policy, ...]:
@@ -38,31 +48,61 @@ def policies_for(world: World, namespace: str, labels: Labels) -> tuple[Policy, 
     )
 
 
-def rules_for(policies: Sequence[Policy], *, http: bool) -> list[Any]:
-    """The RBAC rule sets (envoy.config.rbac.v3.RBAC) of these policies, in the order of evaluation.
+def checks(mesh: MeshConfig, policies: Sequence[Policy], *, http: bool) -> list[Check]:
+    """The RBAC filters of these policies, in the order of evaluation.
 
     On a TCP connection a condition on HTTP cannot hold: an ALLOW rule with one never fits, while a DENY or AUDIT
     rule is read without it, so that it refuses more rather than less (as in Istio).
     """
-    sets = []
+    found = list(_custom(mesh, [p for p in policies if p.spec.action == "CUSTOM"], http))
     for action, envoy_action in _ACTIONS:
         chosen = [policy for policy in policies if policy.spec.action == action]
-        if not chosen:
+        real = [policy for policy in chosen if not _is_dry_run(policy)]
+        dry = [policy for policy in chosen if _is_dry_run(policy)]
+        if chosen:
+            found.append(
+                Check(
+                    _rule_set(mesh, envoy_action, real, http) if real else None,
+                    _rule_set(mesh, envoy_action, dry, http) if dry else None,
+                    f"istio_dry_run_{action.lower()}_" if dry else "",
+                )
+            )
+    return found
+
+
+def _is_dry_run(policy: Policy) -> bool:
+    return policy.annotations.get(DRY_RUN, "").lower() == "true"
+
+
+def _rule_set(mesh: MeshConfig, action: Any, policies: Iterable[Policy], http: bool, prefix: str = "") -> Any:
+    rules = rbac_pb2.RBAC(action=action)
+    for policy in policies:
+        for name, rule in _named_rules(mesh, policy, http=http):
+            rules.policies[prefix + name].CopyFrom(rule)
+    return rules
+
+
+def _custom(mesh: MeshConfig, policies: Sequence[Policy], http: bool) -> Iterator[Check]:
+    """Shadow rules note which requests a provider is to be asked about. Nobody to ask: those requests are refused."""
+    providers = {provider.name: provider for provider in mesh.ext_authz}
+    names = dict.fromkeys(p.spec.provider.name for p in policies if p.spec.provider)
+    for name in names:
+        chosen = [p for p in policies if p.spec.provider and p.spec.provider.name == name]
+        provider = providers.get(name)
+        if provider is None or (provider.http and not http):
+            yield Check(rules=_rule_set(mesh, rbac_pb2.RBAC.DENY, chosen, http))
             continue
-        rules = rbac_pb2.RBAC(action=envoy_action)
-        for policy in chosen:
-            for name, rule in _named_rules(policy, http=http):
-                rules.policies[name].CopyFrom(rule)
-        sets.append(rules)
-    return sets
+        shadow = _rule_set(mesh, rbac_pb2.RBAC.DENY, chosen, http, f"{EXT_AUTHZ}-{name}-")
+        yield Check(shadow=shadow, shadow_prefix=EXT_AUTHZ_SHADOW, provider=provider)
 
 
-def _named_rules(policy: Policy, *, http: bool) -> list[tuple[str, Any]]:
+def _named_rules(mesh: MeshConfig, policy: Policy, *, http: bool) -> list[tuple[str, Any]]:
     prefix = f"ns[{policy.namespace}]-policy[{policy.name}]-rule"
     if not policy.spec.rules:
         return [(f"{prefix}[0]", _never())]
     allow = policy.spec.action == "ALLOW"
-    built = ((index, _policy(rule, http, allow)) for index, rule in enumerate(policy.spec.rules))
+    build = _Builder(mesh, policy.namespace, http, allow)
+    built = ((index, build.policy(rule)) for index, rule in enumerate(policy.spec.rules))
     return [(f"{prefix}[{index}]", rule) for index, rule in built if rule is not None]
 
 
@@ -78,79 +118,113 @@ class _HttpOnly(Exception):
     """An ALLOW rule asks for something of HTTP on a connection that is not HTTP."""
 
 
-class _Term(NamedTuple):
-    """One attribute: any of `values` and none of `excluded`, each turned into a matcher by `one`."""
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Turns the rules of one policy into Envoy's."""
 
-    values: Sequence[str]
-    excluded: Sequence[str]
-    one: Callable[[str], Any]
-    http_only: bool = False
+    mesh: MeshConfig
+    namespace: str
+    http: bool
+    allow: bool
 
+    def policy(self, rule: Rule) -> Any | None:
+        """One rule; None when it cannot fit on this kind of connection."""
+        when_permissions, when_principals = self._conditions(rule)
+        operations = [self._operation(to.operation) for to in rule.to] or [[]]
+        sources = [self._source(origin.source) for origin in rule.from_] or [[]]
+        try:
+            return rbac_pb2.Policy(
+                permissions=[self._all(Permission, o + when_permissions) for o in operations],
+                principals=[self._all(Principal, s + when_principals) for s in sources],
+            )
+        except _HttpOnly:
+            return None
 
-def _policy(rule: Rule, http: bool, allow: bool) -> Any | None:
-    when_permissions, when_principals = _conditions(rule)
-    operations = [_operation(to.operation) for to in rule.to] or [[]]
-    sources = [_source(origin.source) for origin in rule.from_] or [[]]
-    try:
-        return rbac_pb2.Policy(
-            permissions=[_all(Permission, o + when_permissions, http, allow) for o in operations],
-            principals=[_all(Principal, s + when_principals, http, allow) for s in sources],
-        )
-    except _HttpOnly:
-        return None
+    def _operation(self, o: Operation) -> list[Term]:
+        return [
+            Term(
+                o.hosts, o.not_hosts, lambda v: Permission(header=match.header(":authority", v, True)), True
+            ),
+            Term(o.methods, o.not_methods, lambda v: Permission(header=match.header(":method", v)), True),
+            Term(o.paths, o.not_paths, match.path, True),
+            Term(o.ports, o.not_ports, lambda v: Permission(destination_port=int(v))),
+        ]
 
+    def _source(self, s: Source) -> list[Term]:
+        accounts = match.service_account(self.namespace)
+        return [
+            Term(self._aliases(s.principals), self._aliases(s.not_principals), match.principal),
+            Term(s.namespaces, s.not_namespaces, match.namespace),
+            Term(s.service_accounts, s.not_service_accounts, accounts),
+            Term(s.trust_domains, s.not_trust_domains, match.trust_domain),
+            Term(s.ip_blocks, s.not_ip_blocks, match.source_ip),
+            Term(s.remote_ip_blocks, s.not_remote_ip_blocks, match.remote_ip),
+            Term(s.request_principals, s.not_request_principals, match.request_principal, True),
+        ]
 
-def _operation(operation: Operation) -> list[_Term]:
-    o = operation
-    return [
-        _Term(
-            o.hosts, o.not_hosts, lambda v: Permission(header=_header(":authority", v, True)), http_only=True
-        ),
-        _Term(o.methods, o.not_methods, lambda v: Permission(header=_header(":method", v)), http_only=True),
-        _Term(o.paths, o.not_paths, _path, http_only=True),
-        _Term(o.ports, o.not_ports, lambda v: Permission(destination_port=int(v))),
-    ]
+    def _aliases(self, principals: Sequence[str]) -> Sequence[str]:
+        """An identity of our trust domain may come under any of its names."""
+        domains = (self.mesh.trust_domain, *self.mesh.trust_domain_aliases)
+        if len(domains) == 1:
+            return principals
+        found: dict[str, None] = {}
+        for value in principals:
+            domain, slash, rest = value.partition("/")
+            own = slash and domain in (*domains, "cluster.local")
+            found |= dict.fromkeys(f"{each}/{rest}" for each in domains) if own else {value: None}
+        return tuple(found)
 
+    def _conditions(self, rule: Rule) -> tuple[list[Term], list[Term]]:
+        """`when`: what Envoy counts as permission (the request) and what as principal (who asks)."""
+        permissions: list[Term] = []
+        principals: list[Term] = []
+        of_request = {
+            "destination.port": lambda v: Permission(destination_port=int(v)),
+            "destination.ip": lambda v: Permission(destination_ip=match.block(v)),
+            "connection.sni": lambda v: Permission(requested_server_name=match.wildcard(v)),
+        }
+        of_peer = {
+            "source.namespace": match.namespace,
+            "source.serviceAccount": match.service_account(self.namespace),
+            "source.trustDomain": match.trust_domain,
+            "source.ip": match.source_ip,
+            "remote.ip": match.remote_ip,
+        }
+        of_token = {
+            "request.auth.principal": match.request_principal,
+            "request.auth.audiences": match.claim(("aud",)),
+            "request.auth.presenter": match.claim(("azp",)),
+        }
+        for condition in rule.when:
+            values, excluded, key = condition.values, condition.not_values, condition.key
+            if key in of_request:
+                permissions.append(Term(values, excluded, of_request[key]))
+            elif key == "source.principal":
+                principals.append(Term(self._aliases(values), self._aliases(excluded), match.principal))
+            elif key in of_peer:
+                principals.append(Term(values, excluded, of_peer[key]))
+            elif condition.header is not None:
+                principals.append(Term(values, excluded, match.header_principal(condition.header), True))
+            else:
+                one = of_token.get(key) or match.claim(condition.claim)
+                principals.append(Term(values, excluded, one, True))
+        return permissions, principals
 
-def _source(source: Source) -> list[_Term]:
-    return [
-        _Term(source.principals, source.not_principals, _principal),
-        _Term(source.namespaces, source.not_namespaces, _namespace),
-        _Term(source.ip_blocks, source.not_ip_blocks, _source_ip),
-    ]
-
-
-def _conditions(rule: Rule) -> tuple[list[_Term], list[_Term]]:
-    """`when`: what Envoy counts as permission (the request) and what as principal (who asks)."""
-    permissions: list[_Term] = []
-    principals: list[_Term] = []
-    simple = {"source.namespace": _namespace, "source.principal": _principal, "source.ip": _source_ip}
-    for condition in rule.when:
-        values, excluded = condition.values, condition.not_values
-        if condition.key == "destination.port":
-            permissions.append(_Term(values, excluded, lambda v: Permission(destination_port=int(v))))
-        elif condition.header is not None:
-            principals.append(_Term(values, excluded, _header_principal(condition.header), http_only=True))
-        else:
-            principals.append(_Term(values, excluded, simple[condition.key]))
-    return permissions, principals
-
-
-def _all(kind: Any, terms: list[_Term], http: bool, allow: bool) -> Any:
-    """AND of all terms; one that always holds if there are none."""
-    parts: list[Any] = []
-    for term in terms:
-        if not (term.values or term.excluded):
-            continue
-        if term.http_only and not http:
-            if allow:
-                raise _HttpOnly
-            continue
-        if term.values:
-            parts.append(_any(kind, [term.one(value) for value in term.values]))
-        if term.excluded:
-            parts.append(_not(kind, _any(kind, [term.one(value) for value in term.excluded])))
-    return _and(kind, parts or [kind(any=True)])
+    def _all(self, kind: Any, terms: list[Term]) -> Any:
+        """AND of all terms; one that always holds if there are none."""
+        parts: list[Any] = []
+        for term in terms:
+            if not (term.values or term.excluded):
+                continue
+            if term.http_only and not self.http:
+                if self.allow:
+                    raise _HttpOnly
+                continue
+            if term.values:
+                parts.append(_any(kind, [term.one(value) for value in term.values]))
+            if term.excluded:
+                parts.append(_not(kind, _any(kind, [term.one(value) for value in term.excluded])))
+        return _and(kind, parts or [kind(any=True)])
 
 
 def _and(kind: Any, parts: list[Any]) -> Any:
@@ -167,48 +241,3 @@ def _any(kind: Any, parts: list[Any]) -> Any:
 
 def _not(kind: Any, part: Any) -> Any:
     return Permission(not_rule=part) if kind is Permission else Principal(not_id=part)
-
-
-def _principal(value: str) -> Any:
-    """Principals are written without `spiffe://`; the certificate has it."""
-    return Principal(authenticated=Principal.Authenticated(principal_name=wildcard(value, "spiffe://")))
-
-
-def _namespace(value: str) -> Any:
-    pattern = ".*".join(re.escape(part) for part in value.split("*"))
-    matcher = pb.matching(f".*/ns/{pattern}/.*")
-    return Principal(authenticated=Principal.Authenticated(principal_name=matcher))
-
-
-def _source_ip(value: str) -> Any:
-    address, _, bits = value.partition("/")
-    length = int(bits) if bits else (128 if ":" in address else 32)
-    block = address_pb2.CidrRange(address_prefix=address, prefix_len=UInt32Value(value=length))
-    return Principal(direct_remote_ip=block)
-
-
-def _path(value: str) -> Any:
-    return Permission(url_path=path_pb2.PathMatcher(path=wildcard(value)))
-
-
-def _header_principal(name: str) -> Callable[[str], Any]:
-    return lambda value: Principal(header=_header(name, value))
-
-
-def _header(name: str, value: str, ignore_case: bool = False) -> Any:
-    if value == "*":
-        return route_components_pb2.HeaderMatcher(name=name, present_match=True)
-    return route_components_pb2.HeaderMatcher(name=name, string_match=wildcard(value, "", ignore_case))
-
-
-def wildcard(value: str, prefix: str = "", ignore_case: bool = False) -> Any:
-    """A value with `*` in front (suffix match), behind (prefix match) or alone (anything but nothing)."""
-    if value == "*":
-        return pb.matching(".+")
-    if value.startswith("*"):
-        if prefix:
-            return pb.matching(f"{prefix}.*{re.escape(value[1:])}")
-        return pb.suffix(value[1:], ignore_case)
-    if value.endswith("*"):
-        return pb.prefix(prefix + value[:-1], ignore_case)
-    return pb.exact(prefix + value, ignore_case)

@@ -27,7 +27,7 @@ def gateway(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -
     has_tls = any(bound.server.port.is_tls for bound in servers)
     chains = list(_chains(world, proxy, port, servers))
     if any(bound.server.port.is_http for bound in servers):
-        plain = _http(world, f"gateway_{port}", naming.gateway_route(port), edge.filters(proxy))
+        plain = _http(world, proxy, f"gateway_{port}", naming.gateway_route(port), edge.filters(proxy))
         if has_tls:
             plain.filter_chain_match.transport_protocol = "raw_buffer"
         chains.append(plain)
@@ -48,7 +48,7 @@ def _chains(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -
             # Clients that prove to be of the mesh pass on what a gateway has told them.
             outside = server.tls is None or server.tls.mode != "ISTIO_MUTUAL"
             name, routes = f"gateway_{port}_{server.port.name}", gateways.https_route(bound, port)
-            chain = _http(world, name, routes, edge.filters(proxy) if outside else [])
+            chain = _http(world, proxy, name, routes, edge.filters(proxy) if outside else [])
             yield _terminating(world, chain, server)
             continue
         for vs, asker in gateways.bound_rules(world, proxy, [bound]):
@@ -57,8 +57,11 @@ def _chains(world: World, proxy: Proxy, port: int, servers: list[BoundServer]) -
                 yield _terminating(world, chain, server) if server.terminates else chain
 
 
-def _http(world: World, prefix: str, route_name: str, first: list[Any]) -> Any:
-    manager = http.network_filter(world.mesh, "gateway", prefix, rds=route_name, first=first)
+def _http(world: World, proxy: Proxy, prefix: str, route_name: str, first: list[Any]) -> Any:
+    allowed = http.admission(world, proxy.namespace, proxy.labels, http=True, at_edge=True)
+    manager = http.network_filter(
+        world.mesh, "gateway", prefix, rds=route_name, admission=allowed, first=first
+    )
     return listener_components_pb2.FilterChain(filters=[manager])
 
 
@@ -72,7 +75,7 @@ def _terminating(world: World, chain: Any, server: Server) -> Any:
     chain.filter_chain_match.transport_protocol = "tls"
     alpn = ("h2", "http/1.1") if server.serves_http else ()
     if server.tls.mode == "ISTIO_MUTUAL":
-        chain.transport_socket.CopyFrom(tls.server_socket(world.mesh.trust_domain))
+        chain.transport_socket.CopyFrom(tls.server_socket(world.mesh))
     else:
         chain.transport_socket.CopyFrom(tls.edge_socket(server.tls, alpn))
     return chain

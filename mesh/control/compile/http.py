@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
@@ -15,14 +15,34 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from mesh.control.compile import access_log, pb
+from mesh.control.compile import access_log, authz, ext_authz, jwt, pb
 from mesh.control.compile.actions import CORS_FILTER, FAULT_FILTER
-from mesh.control.world import MeshConfig
+from mesh.control.compile.authz_matchers import JWT_FILTER
+from mesh.control.world import Labels, MeshConfig, World
 
 Side = Literal["inbound", "outbound", "gateway"]
 
 _HCM = "envoy.filters.network.http_connection_manager"
 _RBAC_PREFIX = "istio_rbac_"
+
+
+class Admission(NamedTuple):
+    """What stands before a workload: whose tokens it takes, and the checks of its access policies, in order."""
+
+    tokens: Any | None = None
+    checks: Sequence[authz.Check] = ()
+
+
+OPEN = Admission()
+
+
+def admission(
+    world: World, namespace: str, labels: Labels, *, http: bool, at_edge: bool = False
+) -> Admission:
+    """What the policies say of a workload with these labels."""
+    policies = authz.policies_for(world, namespace, labels)
+    tokens = jwt.filter_for(world, namespace, labels, at_edge=at_edge) if http else None
+    return Admission(tokens, authz.checks(world.mesh, policies, http=http))
 
 
 def network_filter(
@@ -32,7 +52,7 @@ def network_filter(
     *,
     rds: str = "",
     routes: Any = None,
-    rules: Sequence[Any] = (),
+    admission: Admission = OPEN,
     first: Sequence[Any] = (),
 ) -> Any:
     """The connection manager as a listener's filter; routes either inline or by RDS name.
@@ -42,7 +62,7 @@ def network_filter(
     manager = hcm.HttpConnectionManager(
         stat_prefix=stat_prefix,
         server_name="istio-envoy",
-        http_filters=[*first, *_filters(side, rules)],
+        http_filters=[*first, *_filters(side, admission)],
         access_log=access_log.http(mesh, side),
         use_remote_address=pb.boolean(side == "gateway"),
         xff_num_trusted_hops=mesh.trusted_proxies if side == "gateway" else 0,
@@ -73,12 +93,22 @@ def _client_certificate(manager: Any, side: Side, *, ends_tls: bool) -> None:
         details.dns = True
 
 
-def _filters(side: Side, rules: Sequence[Any]) -> list[Any]:
-    """In order: may this request pass (inbound); is it a browser's preflight, shall it fail on purpose (outbound)."""
-    filters = [
-        http_filter("envoy.filters.http.rbac", http_rbac.RBAC(rules=rule, rules_stat_prefix=_RBAC_PREFIX))
-        for rule in rules
-    ]
+def _filters(side: Side, admission: Admission) -> list[Any]:
+    """In order: whose request is this and may it pass; is it a browser's preflight, shall it fail on purpose."""
+    filters = []
+    if admission.tokens is not None:
+        filters.append(http_filter(JWT_FILTER, admission.tokens))
+    for check in admission.checks:
+        config = http_rbac.RBAC(
+            rules=check.rules,
+            shadow_rules=check.shadow,
+            rules_stat_prefix=_RBAC_PREFIX if check.rules else "",
+            shadow_rules_stat_prefix=check.shadow_prefix,
+        )
+        filters.append(http_filter(ext_authz.HTTP_RBAC, config))
+        if check.provider:
+            asked = ext_authz.http_filter(check.provider)
+            filters.append(http_filter("envoy.filters.http.ext_authz", asked))
     if side != "inbound":
         filters += [
             http_filter(CORS_FILTER, cors_pb2.Cors()),
@@ -91,19 +121,25 @@ def http_filter(name: str, config: Any) -> Any:
     return hcm.HttpFilter(name=name, typed_config=pb.pack(config))
 
 
-def tcp_filters(mesh: MeshConfig, side: Side, cluster: str, rules: Sequence[Any] = ()) -> list[Any]:
+def tcp_filters(mesh: MeshConfig, side: Side, cluster: str, admission: Admission = OPEN) -> list[Any]:
     """For connections that are not HTTP: may this peer connect, then bytes both ways."""
-    filters = [
-        listener_components_pb2.Filter(
-            name="envoy.filters.network.rbac",
-            typed_config=pb.pack(tcp_rbac.RBAC(rules=rule, stat_prefix=_RBAC_PREFIX)),
+    filters = []
+    for check in admission.checks:
+        config = tcp_rbac.RBAC(
+            rules=check.rules,
+            shadow_rules=check.shadow,
+            stat_prefix=_RBAC_PREFIX,
+            shadow_rules_stat_prefix=check.shadow_prefix,
         )
-        for rule in rules
-    ]
+        filters.append(_network_filter(ext_authz.TCP_RBAC, config))
+        if check.provider:
+            asked = ext_authz.tcp_filter(check.provider)
+            filters.append(_network_filter("envoy.filters.network.ext_authz", asked))
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=cluster, cluster=cluster, access_log=access_log.tcp(mesh, side)
     )
-    return [
-        *filters,
-        listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=pb.pack(proxy)),
-    ]
+    return [*filters, _network_filter("envoy.filters.network.tcp_proxy", proxy)]
+
+
+def _network_filter(name: str, config: Any) -> Any:
+    return listener_components_pb2.Filter(name=name, typed_config=pb.pack(config))

@@ -16,7 +16,7 @@ from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from mesh.api.tcp_routes import RouteDestination
-from mesh.control.compile import authz, http, naming, pb, tcp
+from mesh.control.compile import http, naming, pb, tcp
 from mesh.control.compile.actions import Target
 from mesh.control.compile.authn import mutual_tls
 from mesh.control.compile.egress import egress_listeners, egress_of
@@ -138,19 +138,17 @@ def inbound(world: World, proxy: Proxy, ports: tuple[InboundPort, ...]) -> Any:
     workload = world.workload_of(proxy)
     labels = workload.labels if workload else proxy.labels
     demanded = mutual_tls(world, proxy.namespace, labels)
-    policies = authz.policies_for(world, proxy.namespace, labels)
+    allowed = {
+        is_http: http.admission(world, proxy.namespace, labels, http=is_http) for is_http in (True, False)
+    }
     chains = [_black_hole_chain(world, "inbound", naming.INBOUND_PORT)]
     for port in ports:
-        rules = authz.rules_for(policies, http=port.is_http)
-        filters = inbound_filters(world, port, rules)
-        unproven = inbound_filters(world, port, rules, proven=False)
-        made = inbound_chains(
-            world.mesh.trust_domain, demanded.on(port.port), filters, port.is_http, unproven
-        )
+        filters = inbound_filters(world, port, allowed[port.is_http])
+        unproven = inbound_filters(world, port, allowed[port.is_http], proven=False)
+        made = inbound_chains(world.mesh, demanded.on(port.port), filters, port.is_http, unproven)
         chains += [_for_port(chain, port.port) for chain in made]
-    rules = authz.rules_for(policies, http=False)
-    rest = http.tcp_filters(world.mesh, "inbound", naming.INBOUND_PASSTHROUGH, rules)
-    for chain in inbound_chains(world.mesh.trust_domain, demanded.mode, rest, is_http=False):
+    rest = http.tcp_filters(world.mesh, "inbound", naming.INBOUND_PASSTHROUGH, allowed[False])
+    for chain in inbound_chains(world.mesh, demanded.mode, rest, is_http=False):
         chain.name = f"{_CATCH_ALL}-{chain.name}"
         chains.append(chain)
     made = listener("virtualInbound", _EVERYWHERE, naming.INBOUND_PORT, chains, base_pb2.INBOUND)

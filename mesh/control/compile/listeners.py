@@ -15,11 +15,11 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
 from mesh.api.connection_pool import ConnectionPoolSettings
 from mesh.api.sidecar import IngressListener
-from mesh.control.compile import authz, edge, http, naming, pb, tls
+from mesh.control.compile import edge, http, naming, pb, tls
 from mesh.control.compile.authn import Mode, mutual_tls
 from mesh.control.compile.routes import inbound_routes
 from mesh.control.compile.visibility import services_selecting, sidecar_for
-from mesh.control.world import Protocol, Proxy, World
+from mesh.control.world import MeshConfig, Protocol, Proxy, World
 
 #: Annotation of Istio's: ports of the pod that bypass the mesh.
 EXCLUDE_INBOUND = "traffic.sidecar.istio.io/excludeInboundPorts"
@@ -106,29 +106,33 @@ def inbound(world: World, proxy: Proxy, port: InboundPort) -> Any:
     workload = world.workload_of(proxy)
     labels = workload.labels if workload else proxy.labels
     mode = mutual_tls(world, proxy.namespace, labels).on(port.port)
-    policies = authz.policies_for(world, proxy.namespace, labels)
-    rules = authz.rules_for(policies, http=port.is_http)
-    filters = inbound_filters(world, port, rules)
-    unproven = inbound_filters(world, port, rules, proven=False)
-    chains = inbound_chains(world.mesh.trust_domain, mode, filters, port.is_http, unproven)
+    allowed = http.admission(world, proxy.namespace, labels, http=port.is_http)
+    filters = inbound_filters(world, port, allowed)
+    unproven = inbound_filters(world, port, allowed, proven=False)
+    chains = inbound_chains(world.mesh, mode, filters, port.is_http, unproven)
     made = listener(name, proxy.ip, port.port, chains, base_pb2.INBOUND)
     if mode != "DISABLE":
         inspect_tls(made)
     return made
 
 
-def inbound_filters(world: World, port: InboundPort, rules: list[Any], *, proven: bool = True) -> list[Any]:
+def inbound_filters(
+    world: World, port: InboundPort, admission: http.Admission, *, proven: bool = True
+) -> list[Any]:
     """What happens to a connection; `proven` tells whether its client has shown a certificate of the mesh."""
     if not port.is_http:
-        return http.tcp_filters(world.mesh, "inbound", naming.inbound(port.port), rules)
+        return http.tcp_filters(world.mesh, "inbound", naming.inbound(port.port), admission)
     prefix = f"inbound_0.0.0.0_{port.port}"
     routes = inbound_routes(port.port)
     first = [] if proven else [edge.strip()]
-    return [http.network_filter(world.mesh, "inbound", prefix, routes=routes, rules=rules, first=first)]
+    manager = http.network_filter(
+        world.mesh, "inbound", prefix, routes=routes, admission=admission, first=first
+    )
+    return [manager]
 
 
 def inbound_chains(
-    trust_domain: str, mode: Mode, filters: list[Any], is_http: bool, unproven: list[Any] | None = None
+    mesh: MeshConfig, mode: Mode, filters: list[Any], is_http: bool, unproven: list[Any] | None = None
 ) -> list[Any]:
     """STRICT: only TLS. PERMISSIVE: TLS and plaintext. DISABLE: only plaintext.
 
@@ -142,7 +146,7 @@ def inbound_chains(
         name="mtls",
         filter_chain_match=ours,
         filters=filters,
-        transport_socket=tls.server_socket(trust_domain),
+        transport_socket=tls.server_socket(mesh),
     )
     plain_match = listener_components_pb2.FilterChainMatch(transport_protocol="raw_buffer" if is_http else "")
     plain = listener_components_pb2.FilterChain(

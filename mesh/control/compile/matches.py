@@ -6,8 +6,9 @@ from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2 as route
 
-from mesh.api.matching import HTTPMatchRequest, StringMatch
+from mesh.api.matching import HTTPMatchRequest, StringMatch, claim_path
 from mesh.control.compile import pb
+from mesh.control.compile.authz_matchers import token_metadata
 from mesh.control.world import Labels
 
 
@@ -29,14 +30,25 @@ def route_match(match: HTTPMatchRequest | None) -> Any:
     if match is None:
         return route.RouteMatch(prefix="/")
     result = route.RouteMatch(case_sensitive=pb.boolean(not match.ignore_uri_case), **_path(match.uri))
-    headers = [_header(name, value) for name, value in match.headers.items()]
-    headers += [_without(name, value) for name, value in match.without_headers.items()]
+    headers = [_header(name, value) for name, value in match.headers.items() if not claim_path(name)]
+    headers += [_without(n, value) for n, value in match.without_headers.items() if not claim_path(n)]
     headers.sort(key=lambda header: header.name)
     pseudo = ((":method", match.method), (":authority", match.authority), (":scheme", match.scheme))
     headers += [_header(name, value) for name, value in pseudo if value is not None]
     result.headers.extend(headers)
     result.query_parameters.extend(_query(name, value) for name, value in sorted(match.query_params.items()))
+    _claims(result, match)
     return result
+
+
+def _claims(result: Any, match: HTTPMatchRequest) -> None:
+    """What the user's token has to say, as the jwt_authn filter before the router has read it."""
+    for wanted, invert in ((match.headers, False), (match.without_headers, True)):
+        for name, value in wanted.items():
+            if names := claim_path(name):
+                matcher = token_metadata(names, string_matcher(value))
+                matcher.invert = invert
+                result.dynamic_metadata.append(matcher)
 
 
 def is_catch_all(match: HTTPMatchRequest | None) -> bool:

@@ -93,7 +93,8 @@ def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
 
     # What listeners for egress ports of a Sidecar object depend on.
     scoped = (view.sidecar, registry.services(world), world.virtual_services) if view.sidecar else ()
-    policies = (world.peer_authentications, world.authorization_policies)
+    tokens = (world.request_authentications, world.jwks)
+    policies = (world.peer_authentications, world.authorization_policies, *tokens)
     # The ports are part of the keys, so that a change of services which leaves them alone changes nothing here.
     own = world.memo.get(("own clusters", proxy.id, ports), (*known, mesh), own_clusters)
     sockets = world.memo.get(
@@ -138,6 +139,7 @@ def _captured_routes(world: World, proxy: Proxy) -> Named:
 
 def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     inputs = (proxy, registry.services(world), world.workload_of(proxy), world.gateways, world.mesh)
+    policies = (world.authorization_policies, world.request_authentications, world.jwks)
 
     def sockets() -> Named:
         ports = gateways.servers_by_port(world, proxy).items()
@@ -151,7 +153,7 @@ def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     servers = (server for gateway in world.gateways for server in gateway.spec.servers)
     # Routes for connections stand in the listeners; those for HTTP do not.
     by_rules = (world.virtual_services, hashing) if not all(s.serves_http for s in servers) else ()
-    own_listeners = world.memo.get(("own listeners", proxy.id), (*inputs, *by_rules), sockets)
+    own_listeners = world.memo.get(("own listeners", proxy.id), (*inputs, *policies, *by_rules), sockets)
     own_routes = world.memo.get(("own routes", proxy.id), (*inputs, world.virtual_services, hashing), tables)
     return own, own_listeners, own_routes
 

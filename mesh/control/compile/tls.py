@@ -16,6 +16,7 @@ from mesh.api.client_tls import ClientTLSSettings
 from mesh.api.server_tls import ServerTLSSettings
 from mesh.control.compile import pb
 from mesh.control.compile.naming import SDS_CLUSTER
+from mesh.control.world import MeshConfig
 
 OWN_CERTIFICATE = "default"
 MESH_ROOT = "ROOTCA"
@@ -31,11 +32,14 @@ TLS_SOCKET = "envoy.transport_sockets.tls"
 RAW_SOCKET = "envoy.transport_sockets.raw_buffer"
 
 
-def server_socket(trust_domain: str) -> Any:
-    """What an inbound listener presents and demands: a client certificate of this trust domain."""
+def server_socket(mesh: MeshConfig) -> Any:
+    """What an inbound listener presents and demands: a client certificate of the trust domain (or an alias of it)."""
+    domains = (mesh.trust_domain, *mesh.trust_domain_aliases)
     common = _common(_SERVER_ALPN)
     common.combined_validation_context.CopyFrom(
-        _combined([(common_pb2.SubjectAltNameMatcher.URI, pb.prefix(f"spiffe://{trust_domain}/"))])
+        _combined(
+            [(common_pb2.SubjectAltNameMatcher.URI, pb.prefix(f"spiffe://{name}/")) for name in domains]
+        )
     )
     context = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=pb.boolean(True)

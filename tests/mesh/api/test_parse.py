@@ -105,6 +105,12 @@ FIRST = "spec/http/0"
 POLICY = "spec/trafficPolicy"
 USER, SAID = f"{FIRST}/match/0/headers/end-user", "spec.http[0].match[0].headers[end-user]"
 SOURCE, SAID_SOURCE = "spec/rules/0/from/0/source", "spec.rules[0].from[0].source"
+TOKENS: dict[str, Any] = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "RequestAuthentication",
+    "metadata": {"name": "tokens"},
+    "spec": {"jwtRules": [{"issuer": "https://a.example"}]},
+}
 HTTPS: dict[str, Any] = {
     **GATEWAY,
     "spec": {
@@ -195,13 +201,18 @@ REFUSED: list[tuple[dict[str, Any], str, Any, str, str]] = [
     (PEERS, "spec/mtls/mode", "strict", "spec.mtls.mode", "'STRICT'"),
     (PEERS, "spec/portLevelMtls", {"80": {"mode": "STRICT"}}, "spec.portLevelMtls", "needs a selector"),
     (PEERS, "spec/portLevelMtls", {"x": {"mode": "STRICT"}}, "spec.portLevelMtls[x]", "must be a port"),
-    (ACCESS, "spec/action", "CUSTOM", "spec.action", "not supported yet"),
-    (ACCESS, f"{SOURCE}/requestPrincipals", ["*"], f"{SAID_SOURCE}.requestPrincipals", "not supported"),
+    (ACCESS, "spec/provider", {"name": "x"}, "spec.provider", "action CUSTOM"),
+    (ACCESS, f"{SOURCE}/serviceAccounts", ["a"], f"{SAID_SOURCE}.serviceAccounts", "beside principals"),
+    (ACCESS, "spec/rules/0/to/0/operation/paths", ["/a{*}"], "spec.rules[0].to[0].operation.paths[0]", "segments"),
     (ACCESS, SOURCE, {}, "spec.rules[0].from[0].source", "must not be empty"),
     (ACCESS, f"{SOURCE}/ipBlocks", ["x"], "spec.rules[0].from[0].source.ipBlocks[0]", "IP address"),
     (ACCESS, "spec/rules/0/to/0/operation/ports", ["x"], "spec.rules[0].to[0].operation.ports[0]", "port number"),
     (ACCESS, "spec/rules/0/to/0/operation/methods", [""], "spec.rules[0].to[0].operation.methods[0]", "empty"),
-    (ACCESS, "spec/rules/0/when/0/key", "request.auth.claims[a]", "spec.rules[0].when[0].key", "not supported yet"),
+    (ACCESS, "spec/rules/0/when/0/key", "request.auth.claims", "spec.rules[0].when[0].key", "claims[NAME]"),
+    (TOKENS, "spec/jwtRules/0/issuer", "", "spec.jwtRules[0].issuer", "is required"),
+    (TOKENS, "spec/jwtRules/0/jwks", "{}", "spec.jwtRules[0].jwks", "Key Set"),
+    (TOKENS, "spec/jwtRules/0/jwks", '{"keys": [{"kty": "oct"}]}', "spec.jwtRules[0].jwks", "private key"),
+    (TOKENS, "spec/jwtRules/0/jwksUri", "ftp://x", "spec.jwtRules[0].jwksUri", "URL"),
     (ACCESS, "spec/rules/0/when/0/key", "nonsense", "spec.rules[0].when[0].key", "is no attribute"),
     (ACCESS, "spec/rules/0/from", [], "spec.rules[0].from", "must not be an empty list"),
     (GATEWAY, "spec/servers/0/tls", {"credentialName": "c", "mode": "SIMPLE"}, "spec.servers[0].tls", "protocol HTTPS"),

@@ -8,7 +8,9 @@ import pytest
 from envoy.config.rbac.v3 import rbac_pb2
 from google.protobuf.json_format import MessageToDict
 
-from mesh.control.compile.authz import policies_for, rules_for, wildcard
+from mesh.control.compile.authz import checks, policies_for
+from mesh.control.compile.authz_matchers import wildcard
+from mesh.control.world import MeshConfig
 from tests.mesh.control.compile.test_listeners import inbound, manager
 from tests.worlds import bookinfo, objects
 
@@ -24,8 +26,8 @@ spec: {spec}
 
 
 def rules(spec: str, *, http: bool = True) -> Any:
-    (found,) = rules_for([policy(spec)], http=http)
-    return found
+    (found,) = checks(MeshConfig(), [policy(spec)], http=http)
+    return found.rules
 
 
 def only(spec: str, *, http: bool = True) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def test_deny_stands_before_allow_and_audit_before_both() -> None:
         policy(f"{{action: {action}, rules: [{{}}]}}", name=action.lower())
         for action in ("ALLOW", "DENY", "AUDIT")
     ]
-    actions = [each.action for each in rules_for(found, http=True)]
+    actions = [each.rules.action for each in checks(MeshConfig(), found, http=True) if each.rules]
     assert actions == [rbac_pb2.RBAC.LOG, rbac_pb2.RBAC.DENY, rbac_pb2.RBAC.ALLOW]
     http = manager(inbound(bookinfo(*found)).filter_chains[0])
     assert [each.name for each in http.http_filters] == [
