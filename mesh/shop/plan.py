@@ -63,7 +63,7 @@ class Plan(_Strict):
     headers: dict[str, str] = Field(
         default_factory=dict, max_length=50
     )  # of every request; a mix adds its own
-    mix: tuple[Mix, ...] = Field(default=(), max_length=50)
+    mix: tuple[Mix, ...] = Field(default=(), max_length=10_000)
     arrivals: Literal["poisson", "even"] = "poisson"
     seed: int = 1
     duration: float | None = Field(default=None, gt=0)  # seconds; None goes on until the next plan
@@ -122,7 +122,7 @@ def arrivals(plan: Plan) -> Iterator[Arrival]:
     if not plan.rate:
         return
     rng = random.Random(plan.seed)
-    weights = [kind.weight for kind in plan.mix] or [1.0]
+    weights = list(itertools.accumulate(kind.weight for kind in plan.mix)) or [1.0]
     kinds = range(len(weights))
     at = 0.0
     numbers = itertools.count(1) if plan.count is None else range(1, plan.count + 1)
@@ -130,7 +130,7 @@ def arrivals(plan: Plan) -> Iterator[Arrival]:
         at = count / plan.rate if plan.arrivals == "even" else at + rng.expovariate(plan.rate)
         if plan.duration is not None and at > plan.duration:
             return
-        yield Arrival(at, rng.choices(kinds, weights)[0])
+        yield Arrival(at, rng.choices(kinds, cum_weights=weights)[0])
 
 
 def changed(plan: Plan, change: Any) -> Plan:
