@@ -6,7 +6,7 @@ What a widget, a lab's check and `mesh demo` share. Nothing here knows how the m
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +88,16 @@ def visit(
     rate: float = 200.0,
     headers: Mapping[str, str] | None = None,
     patience: float = 30.0,
+    mix: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Let the visitors make `count` requests at `rate` a second, then rest; their stats when all are answered.
 
+    `mix` are kinds of visitors, each with name, weight and headers, of whom the stats tell apart what they got.
     Raises ApiError, also when they have not come back `patience` seconds after the last should have left.
     """
     # Evenly spaced, so that it is exactly `count`.
     change = {"rate": rate, "duration": count / rate, "arrivals": "even", "headers": dict(headers or {})}
-    plan(api, change)
+    plan(api, {**change, "mix": [dict(kind) for kind in mix]})
     deadline = time.monotonic() + count / rate + patience
     while True:
         seen = stats(api)

@@ -17,6 +17,7 @@ from cluster import traffic
 from cluster.api import Api, ApiError, Object
 from cluster.steps import Progress, Report
 from cluster.up import Running, poll
+from mesh.cli import demo_brief
 from mesh.cli.output import CliError
 from widgets.stats import CERTAIN, share
 
@@ -99,7 +100,14 @@ Run = Callable[[Running, int], Outcome]
 
 def in_order() -> tuple[tuple[str, Run], ...]:
     """The steps, each building on the ones before it."""
-    return (("baseline", baseline), ("canary", canary), ("device", device), ("acl", acl), ("mtls", mtls))
+    return (
+        ("baseline", baseline),
+        ("canary", canary),
+        ("device", device),
+        ("brief", brief),
+        ("acl", acl),
+        ("mtls", mtls),
+    )
 
 
 def measured(step: tuple[str, Run], running: Running, requests: int, progress: Progress) -> dict[str, Any]:
@@ -155,6 +163,21 @@ def device(running: Running, requests: int) -> Outcome:
         sent,
         set(versions["iPhone"]) == {"v3"} and set(versions["Android"]) == {"v1"},
     )
+
+
+def brief(running: Running, requests: int) -> Outcome:
+    """Only in Southern Spain, only on iPhones, for half of the users: found out at the gateway, kept by cookie."""
+    demo_brief.trust_proxies(running.api, 1)
+    try:
+        put(running.api, yaml.safe_dump(demo_brief.brief(100)))
+        demo_brief.wait_for_effect(running)
+        put(running.api, yaml.safe_dump(demo_brief.brief(50)))
+        words, sent, ok = demo_brief.score(running, requests)
+    finally:
+        demo_brief.trust_proxies(running.api, 0)
+        put(running.api, DEVICE)
+    expected = "half of the users meant see v3, nobody else; everybody always sees the same"
+    return Outcome(expected, words, sent, ok)
 
 
 def acl(running: Running, requests: int) -> Outcome:

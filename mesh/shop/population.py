@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import maxminddb
 
+from mesh.api.brief import AREAS
+
 USER_COOKIE = "user"
 DESKTOP_SITE = 0.02
 """Share of the iPhones whose users ask for the desktop site."""
@@ -25,7 +27,9 @@ DESKTOP_SITE = 0.02
 Region = tuple[str, str]
 """ISO 3166: country, and the subdivision's code within it."""
 
-SOUTHERN_SPAIN: frozenset[Region] = frozenset({("ES", "AN"), ("ES", "MC"), ("ES", "CE"), ("ES", "ML")})
+SOUTHERN_SPAIN: frozenset[Region] = frozenset(
+    (country, region) for country, regions in AREAS["Southern Spain"].items() for region in regions
+)
 HOMES: Mapping[Region, float] = {
     ("ES", "AN"): 30, ("ES", "MC"): 6, ("ES", "CE"): 2, ("ES", "ML"): 2, ("ES", "MD"): 18, ("ES", "CT"): 16,
     ("ES", "VC"): 8, ("ES", "GA"): 4, ("PT", "11"): 4, ("FR", "IDF"): 4, ("DE", "BY"): 3, ("GB", "ENG"): 3,

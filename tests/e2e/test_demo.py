@@ -15,7 +15,14 @@ def test_every_step_is_ok_and_nothing_is_left(mesh: Command) -> None:
     done = mesh("demo", "--json")
     result = json.loads(done.stdout)
     assert done.returncode == 0, result
-    assert [step["name"] for step in result["steps"]] == ["baseline", "canary", "device", "acl", "mtls"]
+    assert [step["name"] for step in result["steps"]] == [
+        "baseline",
+        "canary",
+        "device",
+        "brief",
+        "acl",
+        "mtls",
+    ]
     assert all(step["ok"] for step in result["steps"]) and result["ok"]
     assert all(step["requests"] >= 250 for step in result["steps"])
     assert result["backend"] == "embedded" and result["dataplane"] == "python"
