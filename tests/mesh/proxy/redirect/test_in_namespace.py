@@ -14,17 +14,23 @@ from mesh.control.world import Endpoint, Proxy, ServicePort, WorkloadPort, World
 from tests.support.ads import AdsServer
 from tests.support.echo import EchoServer
 from tests.support.pods import Pod, why_not
+from tests.worlds import by_kind, endpoint, objects, service
 from tests.worlds import pod as workload
-from tests.worlds import service
 
 MISSING = why_not()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 GET = "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
 EXCLUDED_IN, EXCLUDED_OUT = 8022, 8444
+STRICT = """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: mesh-system}
+spec: {mtls: {mode: STRICT}}
+"""
 
 
-def world(pod: Pod, outside_http: int, outside_greet: int) -> World:
+def world(pod: Pod, outside_http: int, outside_greet: int, strict: bool) -> World:
     """Service `far` (HTTP) and `store` (TCP, the server speaks first) outside; `web` is the pod itself."""
     far = service("far", ServicePort("http", 80, outside_http), cluster_ip=pod.cluster_ip)
     store = service("store", ServicePort("tcp", 6000, outside_greet, "TCP"), cluster_ip=pod.cluster_ip)
@@ -34,6 +40,7 @@ def world(pod: Pod, outside_http: int, outside_greet: int) -> World:
         pod.address,
         {"app": "web"},
         ports=(WorkloadPort(9080, "http"), WorkloadPort(3306, "tcp-db", "TCP")),
+        service_account="bookinfo-web",
     )
     return World(
         services={each.key: each for each in (far, store, web)},
@@ -41,8 +48,9 @@ def world(pod: Pod, outside_http: int, outside_greet: int) -> World:
         endpoints={
             far.key: (Endpoint(pod.outside, outside_http, "http"),),
             store.key: (Endpoint(pod.outside, outside_greet, "tcp"),),
-            web.key: (Endpoint(pod.address, 9080, "http"),),
+            web.key: (endpoint(own, 9080, "http") if strict else Endpoint(pod.address, 9080, "http"),),
         },
+        config=by_kind(objects(STRICT)) if strict else {},
     )
 
 
@@ -78,21 +86,21 @@ def port_of(server: asyncio.Server) -> int:
     return int(server.sockets[0].getsockname()[1])
 
 
-@pytest.fixture(params=["iptables", "nft"])
-async def around(request: pytest.FixtureRequest) -> AsyncIterator[Around]:
-    pod = Pod(1 if request.param == "iptables" else 2)
+@pytest.fixture
+async def around(program: str, strict: bool) -> AsyncIterator[Around]:
+    pod = Pod(1 + strict + 2 * (program == "nft"))
     pod.start()
     ads = await AdsServer().start(host=pod.outside)
     far = await EchoServer("far").start(pod.outside)
     store = await asyncio.start_server(greet, pod.outside, 0)
     excluded = await asyncio.start_server(greet, pod.outside, EXCLUDED_OUT)
     try:
-        apply(pod, request.param)
+        apply(pod, program)
         me = Proxy(
             f"sidecar~{pod.address}~web-v1-0.default~default.svc.cluster.local",
             "sidecar", pod.address, "default", "web-v1-0", {"app": "web"}, interception="REDIRECT",
         )  # fmt: skip
-        compiled = compile(world(pod, far.address[1], port_of(store)), me)
+        compiled = compile(world(pod, far.address[1], port_of(store), strict), me)
         await ads.serve(*(message for named in compiled.by_type.values() for message in named.values()))
         env = {"POD_NAME": "web-v1-0", "POD_NAMESPACE": "default", "INSTANCE_IP": pod.address,
                "ISTIO_META_INTERCEPTION_MODE": "REDIRECT"}  # fmt: skip
@@ -130,6 +138,7 @@ def apply(pod: Pod, program: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("program", "strict"), [("iptables", False), ("nft", False)])
 async def test_traffic_takes_the_way_it_should(around: Around) -> None:
     pod = around.pod
     # Out, HTTP: by the Host header to the service, whatever address the name resolved to.
@@ -162,4 +171,17 @@ async def test_traffic_takes_the_way_it_should(around: Around) -> None:
     with pytest.raises(ConnectionRefusedError):
         await around.outside(9080)
     assert await around.inside(pod.outside, EXCLUDED_OUT) == "220 hello from outside\n"
+    assert await around.outside(EXCLUDED_IN) == f"220 welcome {pod.outside}\n"
+
+
+@pytest.mark.parametrize(("program", "strict"), [("iptables", True)])
+async def test_with_strict_mutual_tls_only_the_mesh_gets_in(around: Around) -> None:
+    """The pod asks itself, so that one proxy is both ends of the TLS connection."""
+    pod = around.pod
+    answer = await around.inside(pod.cluster_ip, 9080, GET.format(host="web:9080"))
+    assert "x-upstream: app-9080" in answer, answer
+    assert "URI=spiffe://cluster.local/ns/default/sa/bookinfo-web" in answer, "the app is told who called"
+    for port in (9080, 7777, 3306):
+        with pytest.raises((ConnectionResetError, AssertionError)):
+            assert await around.outside(port, GET.format(host="web"))
     assert await around.outside(EXCLUDED_IN) == f"220 welcome {pod.outside}\n"
