@@ -25,6 +25,9 @@ from cluster.sentences import plain
 Object = dict[str, Any]
 
 FIELD_MANAGER = "service-mesh-lab"
+_PASSING = (0, 429, 500, 503, 504)
+"""Statuses (0: no answer) of an API server that is away or busy for a moment."""
+_PAUSE = 0.5
 
 
 class ApiError(Exception):
@@ -226,14 +229,17 @@ class Api:
         headers = {"Accept": "application/json"}
         self._client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
         asked = {**query, "watch": "true", "timeoutSeconds": str(max(1, int(timeout)))}
-        answer = self._client.rest_client.pool_manager.request(
-            "GET",
-            f"{self.server}{path}?{urlencode(asked)}",
-            headers=headers,
-            preload_content=False,
-            timeout=timeout + 5,
-            retries=False,
-        )
+        try:
+            answer = self._client.rest_client.pool_manager.request(
+                "GET",
+                f"{self.server}{path}?{urlencode(asked)}",
+                headers=headers,
+                preload_content=False,
+                timeout=timeout + 5,
+                retries=False,
+            )
+        except HTTPError as error:
+            raise ApiError(0, f"the API server at {self.server} does not answer: {error}") from error
         try:
             if answer.status >= 400:
                 raise _refusal(Answer(answer.status, dict(answer.headers), answer.data))
@@ -255,25 +261,39 @@ class Api:
         until: Callable[[dict[str, Object]], bool],
         timeout: float,
     ) -> bool:
-        """Follow a collection until `until(objects by name)` holds; False after `timeout` seconds."""
+        """Follow a collection until `until(objects by name)` holds; False after `timeout` seconds.
+
+        An API server that is away or busy for a moment is asked again. Raises ApiError when it still is at the end.
+        """
         path = self.resource(api_version, kind).path(namespace)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            listing, _ = self.request("GET", path)
-            have: dict[str, Object] = {item["metadata"]["name"]: item for item in listing["items"]}
+            try:
+                if self._follow(path, until, deadline):
+                    return True
+            except ApiError as error:
+                if error.code not in _PASSING or time.monotonic() + _PAUSE > deadline:
+                    raise
+                time.sleep(_PAUSE)
+        return False
+
+    def _follow(self, path: str, until: Callable[[dict[str, Object]], bool], deadline: float) -> bool:
+        """One list and the watch that follows it, until it ends. Raises ApiError."""
+        listing, _ = self.request("GET", path)
+        have: dict[str, Object] = {item["metadata"]["name"]: item for item in listing["items"]}
+        if until(have):
+            return True
+        since = {"resourceVersion": listing["metadata"]["resourceVersion"]}
+        for event in self.watch(path, since, deadline - time.monotonic()):
+            if event["type"] in ("ERROR", "BOOKMARK"):  # 410 Gone: list again
+                return False
+            name = event["object"]["metadata"]["name"]
+            if event["type"] == "DELETED":
+                have.pop(name, None)
+            else:
+                have[name] = event["object"]
             if until(have):
                 return True
-            since = {"resourceVersion": listing["metadata"]["resourceVersion"]}
-            for event in self.watch(path, since, deadline - time.monotonic()):
-                if event["type"] in ("ERROR", "BOOKMARK"):  # 410 Gone: list again
-                    break
-                name = event["object"]["metadata"]["name"]
-                if event["type"] == "DELETED":
-                    have.pop(name, None)
-                else:
-                    have[name] = event["object"]
-                if until(have):
-                    return True
         return False
 
     # --- services ------------------------------------------------------------------------------------------

@@ -15,6 +15,10 @@ from typing import Literal
 
 import psutil
 
+from cluster import engine as engines
+from cluster import preflight
+from cluster.base import ClusterError
+
 State = Literal["ok", "warning", "problem"]
 
 MIN_PYTHON = (3, 11)
@@ -44,7 +48,7 @@ def examine() -> list[Finding]:
         _loopback,
         _tls,
         _kubectl,
-        _docker,
+        _containers,
     )
     return [check() for check in checks]
 
@@ -106,8 +110,18 @@ def _kubectl() -> Finding:
     return _optional("kubectl", "not needed; `mesh get` and `mesh apply` do its work")
 
 
-def _docker() -> Finding:
-    return _optional("docker", "needed for the kind backend only")
+def _containers() -> Finding:
+    """Never a problem: only the kind backend needs it."""
+    try:
+        found = engines.find()
+        preflight.memory(found, 1)
+        preflight.disk(found)
+        preflight.inotify(1)
+    except ClusterError as error:
+        return Finding("containers", "ok", f"no kind backend: {error}")
+    return Finding(
+        "containers", "ok", f"{found.program}, {found.memory >> 30} GiB: the kind backend will work"
+    )
 
 
 def _optional(program: str, without: str) -> Finding:
