@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ BACKLOG = 1024
 PEEK = 16 * 1024
 """Bytes of a TLS ClientHello at most: one record."""
 PEEK_AGAIN = 0.005
+PEEK_LONGEST = 0.25
 """Seconds between looks at a ClientHello that comes in pieces."""
 
 
@@ -276,6 +278,7 @@ def _by_port(chains: Sequence[Chain]) -> dict[int, list[Chain]]:
 async def peek(connection: socket.socket, beyond: int) -> bytes:
     """Wait until more than `beyond` bytes have come, and look at them. Raises EOFError if none will."""
     loop = asyncio.get_running_loop()
+    pause = PEEK_AGAIN
     while True:
         try:
             data = connection.recv(PEEK, socket.MSG_PEEK)
@@ -286,7 +289,22 @@ async def peek(connection: socket.socket, beyond: int) -> bytes:
             raise EOFError("the client closed before it said anything")
         if len(data) > beyond:
             return data
-        await asyncio.sleep(PEEK_AGAIN)  # what is not taken keeps the socket readable: no event to wait for
+        if _hung_up(connection):
+            raise EOFError("the client closed in the middle of its ClientHello")
+        # What is not taken keeps the socket readable, so there is no event to wait for: look again, less and
+        # less often, so that many such clients cost little.
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, PEEK_LONGEST)
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    """Whether the other side has closed, as far as the system can tell with bytes still unread (Linux)."""
+    closed = getattr(select, "POLLRDHUP", 0)
+    if not closed:
+        return False
+    poll = select.poll()
+    poll.register(connection, closed)
+    return bool(poll.poll(0))
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
