@@ -258,6 +258,8 @@ class Proxy:
     inbound_capture: bool = True
     #: Where on the gateway's machine a City database is (metadata GEO_DATABASE); "" for none.
     geo_database: str = ""
+    #: A real Envoy, which wants some things said that our own proxy does by itself (user_agent_name of the node).
+    is_envoy: bool = False
 
     @classmethod
     def from_node(cls, node: Any) -> Proxy:
@@ -285,6 +287,7 @@ class Proxy:
             else "NONE",
             app_address=str(metadata.get("APP_ADDRESS") or "127.0.0.1"),
             locality=(node.locality.region, node.locality.zone, node.locality.sub_zone),
+            is_envoy=node.user_agent_name == "envoy",
             geo_database=str(metadata.get("GEO_DATABASE") or ""),
             inbound_capture=metadata.get("INBOUND_CAPTURE") != "NONE",
         )

@@ -121,7 +121,8 @@ async def test_envoy_accepts_what_a_sidecar_behind_iptables_gets(sidecar_proxy: 
 
 
 async def test_envoy_accepts_what_a_gateway_gets() -> None:
-    await _accepts_all(replace(gateway(bookinfo(first_octets=_ADDRESSES)), geo_database=installed()))
+    proxy = gateway(bookinfo(first_octets=_ADDRESSES))
+    await _accepts_all(replace(proxy, geo_database=installed(), is_envoy=True))
 
 
 @settings(

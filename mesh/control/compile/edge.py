@@ -14,6 +14,7 @@ from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
 from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.http.geoip.v3 import geoip_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.geoip_providers.common.v3 import common_pb2
 from envoy.extensions.geoip_providers.maxmind.v3 import maxmind_pb2
 from xds.type.v3 import typed_struct_pb2
@@ -30,7 +31,12 @@ FAMILY, SYSTEM, TYPE = DEVICE = ("x-device-family", "x-device-os", "x-device-typ
 
 def filters(proxy: Proxy) -> list[Any]:
     """What a gateway does first. One without a database only forgets what clients claim."""
-    return [strip(), *([geoip(proxy.geo_database)] if proxy.geo_database else []), device()]
+    found = [strip()]
+    if proxy.geo_database:
+        found.append(geoip(proxy.geo_database))
+        if proxy.is_envoy:
+            found.append(choose_route_again())
+    return [*found, device()]
 
 
 def strip() -> Any:
@@ -55,6 +61,15 @@ def geoip(database: str) -> Any:
         name="envoy.geoip_providers.maxmind", typed_config=pb.pack(maxmind)
     )
     return http.http_filter("envoy.filters.http.geoip", geoip_pb2.Geoip(provider=provider))
+
+
+def choose_route_again() -> Any:
+    """Envoy chooses the route before its filters run and keeps it, whatever they set; this makes it choose again."""
+    config = lua_pb2.Lua()
+    config.default_source_code.inline_string = (
+        "function envoy_on_request(request) request:clearRouteCache() end"
+    )
+    return http.http_filter("envoy.filters.http.lua", config)
 
 
 def device() -> Any:
