@@ -1,4 +1,5 @@
-"""The real Envoy, told by our control plane and reading the same file, finds the same places and routes by them."""
+"""The real Envoy, told by our control plane and reading the same file, finds the same places and
+devices, and routes by them."""
 
 from __future__ import annotations
 
@@ -51,6 +52,18 @@ async def told(place: tuple[str, int]) -> list[tuple[str, list[Any]]]:
     return found
 
 
+async def devices(place: tuple[str, int], agents: set[str]) -> list[Any]:
+    """What each User-Agent is taken for, whatever the client claims."""
+    client = await connect(*place)
+    found = []
+    for agent in sorted(agents):
+        answer = await client.request(headers={"user-agent": agent, "x-device-family": "toaster"})
+        headers = answer.json()["headers"]
+        found.append(sorted(tuple(pair) for pair in headers if pair[0].startswith("x-device")))
+    assert all(found)
+    return found
+
+
 async def test_both_find_the_same_places() -> None:
     one, two = await EchoServer("one").start(), await EchoServer("two").start()
     theirs, ours = (own_address(), 8080), (own_address(), 8080)
@@ -72,5 +85,8 @@ async def test_both_find_the_same_places() -> None:
         differing = [each for each in zip(ADDRESSES, by_us, by_envoy, strict=True) if each[1] != each[2]]
         assert differing == []
         assert {upstream for upstream, _ in by_us} == {"one", "two"}
+        for name in ("iPhone", "Mac", "iPad", "PC"):
+            agents = {person.agent for person in people(300, 3, installed()) if person.device == name}
+            assert await devices(ours, agents) == await devices(theirs, agents)
     for server in (one, two, *ads):
         await server.stop()

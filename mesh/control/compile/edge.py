@@ -30,13 +30,9 @@ FAMILY, SYSTEM, TYPE = DEVICE = ("x-device-family", "x-device-os", "x-device-typ
 
 
 def filters(proxy: Proxy) -> list[Any]:
-    """What a gateway does first. One without a database only forgets what clients claim."""
-    found = [strip()]
-    if proxy.geo_database:
-        found.append(geoip(proxy.geo_database))
-        if proxy.is_envoy:
-            found.append(choose_route_again())
-    return [*found, device()]
+    """What a gateway does first. One without a database knows nothing of places."""
+    places = [geoip(proxy.geo_database)] if proxy.geo_database else []
+    return [strip(), *places, device_for_envoy() if proxy.is_envoy else device()]
 
 
 def strip() -> Any:
@@ -63,15 +59,6 @@ def geoip(database: str) -> Any:
     return http.http_filter("envoy.filters.http.geoip", geoip_pb2.Geoip(provider=provider))
 
 
-def choose_route_again() -> Any:
-    """Envoy chooses the route before its filters run and keeps it, whatever they set; this makes it choose again."""
-    config = lua_pb2.Lua()
-    config.default_source_code.inline_string = (
-        "function envoy_on_request(request) request:clearRouteCache() end"
-    )
-    return http.http_filter("envoy.filters.http.lua", config)
-
-
 def device() -> Any:
     """Tell the client's device from User-Agent and client hints: a filter only our proxy has."""
     config = typed_struct_pb2.TypedStruct(type_url=DEVICE_FILTER)
@@ -79,3 +66,38 @@ def device() -> Any:
     made = http.http_filter("mesh_lab.filters.http.device", config)
     made.is_optional = True
     return made
+
+
+_DEVICE_SCRIPT = f"""
+local known = {{
+  {{"%(iPhone;", "iPhone", "iOS", "phone"}},
+  {{"%(iPad;", "iPad", "iOS", "tablet"}},
+  {{"%(Macintosh;", "Mac", "macOS", "desktop"}},
+  {{"Windows NT", nil, "Windows", "desktop"}},
+  {{"Android.*Mobile", nil, "Android", "phone"}},
+  {{"Android", nil, "Android", "tablet"}},
+}}
+function envoy_on_request(request)
+  local headers = request:headers()
+  local agent = (headers:get("user-agent") or ""):sub(1, 2048)
+  for _, row in ipairs(known) do
+    if agent:find(row[1]) then
+      if row[2] then headers:add("{FAMILY}", row[2]) end
+      headers:add("{SYSTEM}", row[3])
+      headers:add("{TYPE}", row[4])
+      break
+    end
+  end
+  request:clearRouteCache()
+end
+"""
+
+
+def device_for_envoy() -> Any:
+    """The same as far as a few lines of Lua can tell: Apple's families by name, of others system and type.
+
+    Envoy chooses the route before its filters run and keeps it, whatever they set; the last line has it choose again.
+    """
+    config = lua_pb2.Lua()
+    config.default_source_code.inline_string = _DEVICE_SCRIPT
+    return http.http_filter("envoy.filters.http.lua", config)

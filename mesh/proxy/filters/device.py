@@ -1,8 +1,9 @@
 """What device the client has, as headers that routes can match. Runs before the route is chosen.
 
-Envoy has no such filter. So its configuration travels as `xds.type.v3.TypedStruct`, Envoy's envelope for extensions
-without a schema of their own, under a type name of ours and marked `is_optional`: an Envoy that does not know it
-leaves it out and says so in its log. A filter before this one (`strip`) removes what the client sent under its names.
+Envoy has no such filter; one that is a gateway gets a few lines of Lua instead. Ours is configured by an
+`xds.type.v3.TypedStruct`, Envoy's envelope for extensions without a schema of their own, under a type name of ours and
+marked `is_optional`: an Envoy that gets it all the same leaves it out and says so in its log. A filter before this one
+(`strip`) removes what the client sent under its names.
 """
 
 from __future__ import annotations
