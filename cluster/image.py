@@ -79,7 +79,7 @@ def ensure(engine: Engine, version: str, base_name: str = "") -> str:
         context = Path(scratch)
         collect(context / "site", base.platform)
         (context / "Dockerfile").write_text(DOCKERFILE)
-        _same_times(context)
+        _same_everywhere(context)
         name = f"{LOCAL[engine.program]}service-mesh-lab:{version}-{digest(context, base.id)}"
         if not engine.has_image(name):
             build(engine, context, base, name)
@@ -119,9 +119,10 @@ def digest(context: Path, base_id: str) -> str:
     return found.hexdigest()[:12]
 
 
-def _same_times(context: Path) -> None:
-    """Files that are the same make layers that are the same."""
+def _same_everywhere(context: Path) -> None:
+    """Whoever builds, at whatever time and with whatever umask: the same layers, readable for all."""
     for path in [context, *context.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (0, 0), follow_symlinks=False)
 
 

@@ -186,8 +186,8 @@ class _Making:
     def wait(self) -> None:
         api = Api(self.record.kubeconfig)
         try:
-            preflight.kubernetes(api)
             wait_for_nodes(api, READY_SECONDS)
+            preflight.kubernetes(api)
         finally:
             api.close()
         self.record = replace(self.record, state="ready")

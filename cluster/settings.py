@@ -15,6 +15,7 @@ WORKERS = "MESH_KIND_WORKERS"
 INTERCEPTION = "MESH_LAB_INTERCEPTION"
 REGISTRY = "MESH_LAB_REGISTRY"
 IMAGE = "MESH_LAB_IMAGE"
+REPLICAS = "MESH_LAB_REPLICAS"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Settings:
     """kind: nodes besides the control plane, spread over zones a, b and c; 0: one node for everything."""
     interception: Interception = "REDIRECT"
     """How an app's traffic gets into its sidecar; NONE needs no NET_ADMIN."""
+    replicas: int = 1
+    """Of the control plane."""
     registry: str = ""
     """An existing cluster: where the lab's image is pushed to, such as `registry.example/team`."""
     image: str = ""
@@ -46,6 +49,9 @@ def settings(environ: Mapping[str, str] | None = None, **said: str | int | None)
     workers = choose("workers", WORKERS) or "0"
     if not workers.isdigit() or int(workers) > 9:
         raise ClusterError(f"workers ({WORKERS}): {workers!r} is not a number from 0 to 9")
+    replicas = choose("replicas", REPLICAS) or "1"
+    if replicas not in ("1", "2", "3"):
+        raise ClusterError(f"replicas ({REPLICAS}): {replicas!r} is not a number from 1 to 3")
     interception = choose("interception", INTERCEPTION).upper() or "REDIRECT"
     if interception not in ("NONE", "REDIRECT"):
         raise ClusterError(f"interception ({INTERCEPTION}): {interception!r} is neither none nor redirect")
@@ -53,6 +59,7 @@ def settings(environ: Mapping[str, str] | None = None, **said: str | int | None)
         node_image=choose("node_image", NODE_IMAGE),
         base_image=choose("base_image", BASE_IMAGE),
         workers=int(workers),
+        replicas=int(replicas),
         interception=cast(Interception, interception),
         registry=choose("registry", REGISTRY).rstrip("/"),
         image=choose("image", IMAGE),

@@ -130,23 +130,34 @@ def _useless(path: PurePosixPath) -> bool:
 
 
 def _fetch(into: Path, image: Platform) -> None:
-    """Wheels for another platform, by pip. Raises ClusterError with pip's last words."""
+    """Wheels for another platform, by pip or uv. Raises ClusterError with their last words."""
     wanted = [str(r) for r in _requirements(PROJECT, frozenset()) if _plain(r.name) not in NOT_IN_PODS]
-    tags = [part for tag in image.tags for part in ("--platform", tag)]
-    command = [
-        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
-        "--target", str(into), "--only-binary", ":all:", "--python-version", image.python, *tags,
-        *(part.partition(";")[0].strip() for part in wanted),
-    ]  # fmt: skip
+    command = [*_installer(image), "--quiet", "--target", str(into), "--only-binary", ":all:"]
+    command += ["--python-version", image.python, *(part.partition(";")[0].strip() for part in wanted)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
     if done.returncode:
         raise ClusterError(
-            f"the image's packages for Python {image.python} on {image.machine} cannot be fetched with pip: "
+            f"the image's packages for Python {image.python} on {image.machine} cannot be fetched: "
             f"{(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
         )
     shutil.rmtree(into / "bin", ignore_errors=True)
     for path in _useless_below(into):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _installer(image: Platform) -> list[str]:
+    """pip of this environment, else uv, which makes environments without pip. Raises ClusterError."""
+    if importlib.util.find_spec("pip") is not None:
+        tags = [part for tag in image.tags for part in ("--platform", tag)]
+        return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", *tags]
+    if shutil.which("uv"):
+        libc = "musl" if image.libc == "musl" else "gnu"
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(image.machine, image.machine)
+        return ["uv", "pip", "install", "--python-platform", f"{machine}-unknown-linux-{libc}"]
+    raise ClusterError(
+        f"the image has Python {image.python} on {image.machine} and this is another, so its packages have to be "
+        "fetched: install pip or uv here"
+    )
 
 
 def _useless_below(root: Path) -> list[Path]:

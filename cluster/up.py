@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from cluster import choose, preflight, steps
 from cluster.api import Api, ApiError, Object
 from cluster.base import DEFAULT_NAME, Cluster, ClusterError
-from cluster.settings import Settings
+from cluster.settings import Settings, settings
 from mesh import manifests
 
 DEPLOYMENT_TIMEOUT = 60.0
@@ -124,7 +124,8 @@ def up(
             box[0].down()
 
     def options() -> manifests.Options:
-        return options_for(running().cluster, running().api, dataplane)
+        replicas = (chosen or settings()).replicas
+        return options_for(running().cluster, running().api, dataplane, replicas)
 
     def install_mesh() -> None:
         install(running().api, manifests.crds())
@@ -165,7 +166,7 @@ def check_dataplane(dataplane: str) -> None:
         raise ClusterError(f'dataplane "{dataplane}": this version runs python sidecars only')
 
 
-def options_for(cluster: Cluster, api: Api, dataplane: str) -> manifests.Options:
+def options_for(cluster: Cluster, api: Api, dataplane: str, replicas: int = 1) -> manifests.Options:
     """How to install into this cluster. Raises ClusterError."""
     image = cluster.provide_image(manifests.IMAGE)
     if (
@@ -181,6 +182,7 @@ def options_for(cluster: Cluster, api: Api, dataplane: str) -> manifests.Options
         native_sidecars=native,
         hold_application=not native,
         gateway_node_port=cluster.gateway_node_port,
+        replicas=replicas,
     )
 
 

@@ -20,6 +20,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         choices=("redirect", "none"),
         help="none needs no NET_ADMIN (also MESH_LAB_INTERCEPTION)",
     )
+    add("--replicas", help="of the control plane, with a disruption budget (also MESH_LAB_REPLICAS)")
     add("--registry", help="context: registry to push the lab's image to (also MESH_LAB_REGISTRY)")
     add("--image", help="context: a lab image that the nodes can get (also MESH_LAB_IMAGE)")
     add("--yes", action="store_true", help="context: do not ask before installing")
@@ -32,6 +33,7 @@ def chosen(args: argparse.Namespace) -> Settings:
         base_image=args.base_image,
         workers=args.workers,
         interception=args.interception,
+        replicas=args.replicas,
         registry=args.registry,
         image=args.image,
     )

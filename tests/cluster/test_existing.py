@@ -188,7 +188,11 @@ def test_settings_come_from_options_and_the_environment() -> None:
     assert settings(environ) == Settings(node_image="node:e", interception="NONE", workers=2)
     assert settings(environ, node_image="node:o", workers=0).node_image == "node:o"
     assert settings({}) == Settings()
-    for variable, value in (("MESH_KIND_WORKERS", "many"), ("MESH_LAB_INTERCEPTION", "tproxy")):
+    for variable, value in (
+        ("MESH_KIND_WORKERS", "many"),
+        ("MESH_LAB_REPLICAS", "0"),
+        ("MESH_LAB_INTERCEPTION", "tproxy"),
+    ):
         with pytest.raises(ClusterError, match=variable):
             settings({variable: value})
 

@@ -55,6 +55,17 @@ def test_wheels_for_another_platform_are_asked_for_by_its_tags() -> None:
     assert host().python.startswith("3.")
 
 
+def test_pip_or_uv_fetches_for_another_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Platform("3.12", "arm64", "musl")
+    assert "musllinux_1_2_aarch64" in sitepackages._installer(other)
+    monkeypatch.setattr(sitepackages.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sitepackages.shutil, "which", lambda name: "/bin/uv")
+    assert sitepackages._installer(other)[-1] == "aarch64-unknown-linux-musl"
+    monkeypatch.setattr(sitepackages.shutil, "which", lambda name: None)
+    with pytest.raises(ClusterError, match="install pip or uv"):
+        sitepackages._installer(other)
+
+
 def test_the_same_content_has_the_same_name_and_is_built_once(fakes: Fakes) -> None:
     fakes.fails("docker image inspect --format {{.Id}} service-mesh-lab", "No such image")
     first = image.ensure(ENGINE, "7", "base:1")
