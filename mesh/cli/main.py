@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cluster.api import ApiError
 from cluster.base import DEFAULT_NAME, ClusterError
 from cluster.documents import BadDocument
-from mesh.cli import analyze, bench, containers, demo, doctor, inject, lab, objects, proxies, up
+from mesh.cli import analyze, bench, brief, containers, demo, doctor, inject, lab, objects, proxies, up
 from mesh.cli.output import CliError
 from mesh.manifests import IMAGE
 
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     lab.add_to(commands)
     demo.add_to(commands, machine, backend)
     objects.add_to(commands, running, machine)
+    brief.add_to(commands, machine)
     proxies.add_to(commands, running, machine)
     analyze.add_to(commands, running, machine)
     inject.add_to(commands, machine)
