@@ -14,10 +14,12 @@ from mesh.api.peer_authentication import PeerAuthenticationSpec
 from mesh.api.request_authentication import RequestAuthenticationSpec
 from mesh.api.service_entry import ServiceEntrySpec, WorkloadEntrySpec
 from mesh.api.sidecar import SidecarSpec
+from mesh.api.telemetry import TelemetrySpec
 from mesh.api.virtual_service import VirtualServiceSpec
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
+TELEMETRY = "telemetry.istio.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,15 @@ KINDS: tuple[Kind, ...] = (
         AuthorizationPolicySpec,
         (Column("Action", ".spec.action", description="What happens to a request that fits"), _AGE),
     ),
+    Kind(
+        "Telemetry",
+        TELEMETRY,
+        ("v1", "v1alpha1"),
+        "telemetries",
+        ("telemetry",),
+        TelemetrySpec,
+        (_AGE,),
+    ),
 )
 
 BY_NAME: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in KINDS})
@@ -146,7 +157,6 @@ UNSUPPORTED: Mapping[str, str] = MappingProxyType(
         "WasmPlugin": "it loads WebAssembly into Envoy, and the sidecars here need not be Envoys",
         "WorkloadGroup": "workloads cannot register themselves; write a WorkloadEntry for each",
         "ProxyConfig": "sidecars are configured by the mesh config for now",
-        "Telemetry": "access logs and metrics are configured by the mesh config for now",
         "TrafficExtension": "it loads extensions into Envoy, and the sidecars here need not be Envoys",
     }
 )

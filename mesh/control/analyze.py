@@ -57,7 +57,24 @@ def analyze(world: World) -> list[Finding]:
             said = f"no service has the host {rule.spec.host!r}" + _hint(world, host)
             found.append(_finding("IST0101", "Error", rule, "spec.host", said))
     found.extend(_selectors(world))
+    found.extend(_credentials(world))
     return found
+
+
+def _credentials(world: World) -> Iterator[Finding]:
+    """Secrets that gateways are to present and that are not there: their TLS ports do not answer until they are."""
+    for gateway in world.gateways:
+        pods = [pod for pod in world.workloads.values() if fits(gateway.spec.selector, pod.labels)]
+        for index, server in enumerate(gateway.spec.servers):
+            for name in server.tls.credentials if server.tls else ():
+                there = [
+                    (pod.namespace, name.removeprefix(f"{pod.namespace}/")) in world.secrets for pod in pods
+                ]
+                if pods and not all(there):
+                    said = f"there is no Secret {name!r} with a certificate in {pods[0].namespace}; nobody is served"
+                    yield _finding(
+                        "IST0101", "Error", gateway, f"spec.servers[{index}].tls.credentialName", said
+                    )
 
 
 def _wild(host: str, world: World) -> Iterable[str]:

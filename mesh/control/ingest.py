@@ -293,6 +293,9 @@ def mesh_config(text: str) -> MeshConfig:
         outbound_traffic_policy=policy,
         interception=interception,
         access_log_service=_access_log_service(said),
+        log_providers=_providers(said, "envoyHttpAls"),
+        trace_providers=_providers(said, "opentelemetry"),
+        trace_service=_default_tracer(said),
         trust_domain_aliases=tuple(str(each) for each in said.get("trustDomainAliases") or ()),
         ext_authz=tuple(_ext_authz_providers(said)),
         connect_timeout=seconds(str(said.get("connectTimeout", "10s"))),
@@ -322,6 +325,25 @@ def _access_log_service(said: Mapping[str, Any]) -> tuple[str, int] | None:
         raise ConfigError(
             f"defaultProviders.accessLogging: no envoyHttpAls provider of the name {names[0]!r}"
         )
+    return None
+
+
+def _providers(said: Mapping[str, Any], kind: str) -> tuple[tuple[str, tuple[str, int]], ...]:
+    """Name and address of every extension provider of a kind."""
+    listed = (each for each in said.get("extensionProviders") or [] if each.get(kind))
+    return tuple(
+        (str(each["name"]), (str(each[kind]["service"]), int(each[kind]["port"]))) for each in listed
+    )
+
+
+def _default_tracer(said: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The provider that `defaultProviders.tracing` names. Raises ConfigError."""
+    names = (said.get("defaultProviders") or {}).get("tracing") or []
+    known = dict(_providers(said, "opentelemetry"))
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"defaultProviders.tracing: no opentelemetry provider of the name {name!r}")
+        return known[name]
     return None
 
 

@@ -27,6 +27,7 @@ from mesh.api.peer_authentication import PeerAuthenticationSpec
 from mesh.api.request_authentication import RequestAuthenticationSpec
 from mesh.api.service_entry import ServiceEntrySpec
 from mesh.api.sidecar import SidecarSpec
+from mesh.api.telemetry import CustomTag, TelemetrySpec
 from mesh.api.virtual_service import VirtualServiceSpec
 
 Labels = Mapping[str, str]
@@ -85,6 +86,17 @@ class MeshConfig:
     interception: Interception = "NONE"
     #: (host, port) of the access log service; None turns access logs off.
     access_log_service: tuple[str, int] | None = ("mesh-telemetry.mesh-system.svc.cluster.local", 15011)
+    #: Which requests are logged (`mesh.api.log_filter`); "" for all.
+    access_log_filter: str = ""
+    #: (name, (host, port)) of access log and trace services that Telemetry objects may name.
+    log_providers: tuple[tuple[str, tuple[str, int]], ...] = (
+        ("mesh-telemetry", ("mesh-telemetry.mesh-system.svc.cluster.local", 15011)),
+    )
+    trace_providers: tuple[tuple[str, tuple[str, int]], ...] = ()
+    #: Where spans are sent (OpenTelemetry over gRPC), of which percentage of requests, with which tags of our own.
+    trace_service: tuple[str, int] | None = None
+    trace_sampling: float = 1.0
+    trace_tags: tuple[tuple[str, CustomTag], ...] = ()
     #: Seconds the proxy may keep access log entries back before it sends them.
     access_log_flush: float = 0.2
     #: Seconds before a connection attempt to an endpoint is given up (MeshConfig.connectTimeout).
@@ -406,6 +418,10 @@ class World:
     @cached_property
     def request_authentications(self) -> tuple[ConfigObject[RequestAuthenticationSpec], ...]:
         return self.objects("RequestAuthentication")
+
+    @cached_property
+    def telemetries(self) -> tuple[ConfigObject[TelemetrySpec], ...]:
+        return self.objects("Telemetry")
 
     @cached_property
     def authorization_policies(self) -> tuple[ConfigObject[AuthorizationPolicySpec], ...]:

@@ -54,7 +54,13 @@ def worlds() -> dict[str, World]:
             to_client_on_allow=("x-ok",),
         ),
     )
-    mesh = MeshConfig(ext_authz=asked, trust_domain_aliases=("old.local",))
+    collector = ("mesh-telemetry.mesh-system.svc.cluster.local", 15011)
+    mesh = MeshConfig(
+        ext_authz=asked,
+        trust_domain_aliases=("old.local",),
+        log_providers=(("mesh-telemetry", collector),),
+        trace_providers=(("jaeger", collector),),
+    )
     found["everything"] = bookinfo(*objects(EVERYTHING), mesh=mesh, first_octets=_ADDRESSES)
     database = service(
         "db", ServicePort("tcp", 27017, 27017, "TCP"), cluster_ip="10.9.0.1", selector={"app": "productpage"}

@@ -10,6 +10,7 @@ from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 
 from mesh.control.compile import pb
 from mesh.control.compile.naming import outbound
+from mesh.control.compile.telemetry import log_filter
 from mesh.control.world import MeshConfig
 
 LogName = Literal["inbound", "outbound", "gateway"]
@@ -24,7 +25,10 @@ def http(mesh: MeshConfig, name: LogName) -> list[Any]:
     config = als_pb2.HttpGrpcAccessLogConfig(
         common_config=_common(mesh, name), additional_request_headers_to_log=_HEADERS
     )
-    return [accesslog_pb2.AccessLog(name="envoy.access_loggers.http_grpc", typed_config=pb.pack(config))]
+    log = accesslog_pb2.AccessLog(name="envoy.access_loggers.http_grpc", typed_config=pb.pack(config))
+    if mesh.access_log_filter:
+        log.filter.CopyFrom(log_filter(mesh.access_log_filter))
+    return [log]
 
 
 def tcp(mesh: MeshConfig, name: LogName) -> list[Any]:

@@ -15,7 +15,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as tcp_rbac
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from mesh.control.compile import access_log, authz, ext_authz, jwt, pb
+from mesh.control.compile import access_log, authz, ext_authz, jwt, pb, tracing
 from mesh.control.compile.actions import CORS_FILTER, FAULT_FILTER
 from mesh.control.compile.authz_matchers import JWT_FILTER
 from mesh.control.world import Labels, MeshConfig, World
@@ -73,6 +73,8 @@ def network_filter(
         server_header_transformation=hcm.HttpConnectionManager.PASS_THROUGH,
     )
     _client_certificate(manager, side, ends_tls=rds.startswith("https."))
+    if mesh.trace_service:
+        manager.tracing.CopyFrom(tracing.settings(mesh, side))
     if rds:
         manager.rds.CopyFrom(hcm.Rds(config_source=pb.ads(), route_config_name=rds))
     else:

@@ -23,6 +23,7 @@ from mesh.control.compile import (
 )
 from mesh.control.compile.hashing import anything_hashed
 from mesh.control.compile.secrets import SECRET, secrets_for
+from mesh.control.compile.telemetry import observed
 from mesh.control.compile.view import view_of
 from mesh.control.compile.visibility import services_for, virtual_services_for
 from mesh.control.world import MeshConfig, Proxy, World
@@ -86,11 +87,12 @@ def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
 
     def own_listeners() -> Named:
         if proxy.interception == "REDIRECT":
-            return _named([interception.inbound(world, proxy, ports)])
-        inbound = (listeners.inbound(world, proxy, port) for port in ports)
-        outbound = [listeners.http_proxy(world, proxy), *egress.egress_listeners(world, proxy)]
+            return _named([interception.inbound(server, proxy, ports)])
+        inbound = (listeners.inbound(server, proxy, port) for port in ports)
+        outbound = [listeners.http_proxy(client, proxy), *egress.egress_listeners(client, proxy)]
         return _named([*outbound, *inbound])
 
+    client, server = (observed(world, proxy.namespace, view.labels, mode) for mode in ("CLIENT", "SERVER"))
     # What listeners for egress ports of a Sidecar object depend on.
     scoped = (view.sidecar, registry.services(world), world.virtual_services) if view.sidecar else ()
     tokens = (world.request_authentications, world.jwks)
@@ -98,7 +100,9 @@ def _sidecar(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     # The ports are part of the keys, so that a change of services which leaves them alone changes nothing here.
     own = world.memo.get(("own clusters", proxy.id, ports), (*known, mesh), own_clusters)
     sockets = world.memo.get(
-        ("own listeners", proxy.id, ports), (*known, mesh, *policies, *scoped), own_listeners
+        ("own listeners", proxy.id, ports),
+        (*known, client.mesh, server.mesh, *policies, *scoped),
+        own_listeners,
     )
     if proxy.interception == "REDIRECT":
         return own, {**_captured_listeners(world, proxy), **sockets}, _captured_routes(world, proxy)
@@ -128,7 +132,8 @@ def _captured_listeners(world: World, proxy: Proxy) -> Named:
     rules = virtual_services_for(world, view.namespace, view.sidecar)
     services = services_for(world, view.namespace, view.sidecar)
     inputs = (services, rules, registry.services(world), world.mesh, hashing, view.sidecar)
-    return world.memo.get(key, inputs, lambda: _named(interception.outbound(world, proxy)))
+    seen = observed(world, view.namespace, view.labels, "CLIENT")
+    return world.memo.get(key, (*inputs, seen.mesh), lambda: _named(interception.outbound(seen, proxy)))
 
 
 def _captured_routes(world: World, proxy: Proxy) -> Named:
@@ -141,9 +146,11 @@ def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     inputs = (proxy, registry.services(world), world.workload_of(proxy), world.gateways, world.mesh)
     policies = (world.authorization_policies, world.request_authentications, world.jwks)
 
+    seen = observed(world, proxy.namespace, proxy.labels, "CLIENT")
+
     def sockets() -> Named:
         ports = gateways.servers_by_port(world, proxy).items()
-        return _named(gateway_listeners.gateway(world, proxy, port, servers) for port, servers in ports)
+        return _named(gateway_listeners.gateway(seen, proxy, port, servers) for port, servers in ports)
 
     def tables() -> Named:
         return _named(gateways.tables(world, proxy))
@@ -153,7 +160,9 @@ def _router(world: World, proxy: Proxy) -> tuple[Named, Named, Named]:
     servers = (server for gateway in world.gateways for server in gateway.spec.servers)
     # Routes for connections stand in the listeners; those for HTTP do not.
     by_rules = (world.virtual_services, hashing) if not all(s.serves_http for s in servers) else ()
-    own_listeners = world.memo.get(("own listeners", proxy.id), (*inputs, *policies, *by_rules), sockets)
+    own_listeners = world.memo.get(
+        ("own listeners", proxy.id), (*inputs, seen.mesh, *policies, *by_rules), sockets
+    )
     own_routes = world.memo.get(("own routes", proxy.id), (*inputs, world.virtual_services, hashing), tables)
     return own, own_listeners, own_routes
 

@@ -31,7 +31,7 @@ class View(NamedTuple):
 
 
 class _Distinctions(NamedTuple):
-    """What DestinationRules ask about clients."""
+    """What DestinationRules (and Telemetry objects) ask about clients."""
 
     selectors: tuple[Labels, ...]
     localities: bool
@@ -58,10 +58,12 @@ def view_of(world: World, proxy: Proxy) -> View:
 
 
 def _distinctions(world: World) -> _Distinctions:
-    rules = world.destination_rules
+    rules, logged = world.destination_rules, world.telemetries
 
     def build() -> _Distinctions:
-        selectors = {tuple(sorted(r.spec.client_labels.items())): r.spec.client_labels for r in rules}
+        wanted_labels: list[Labels] = [rule.spec.client_labels for rule in rules]
+        wanted_labels += [each.spec.selector.match_labels for each in logged if each.spec.selector]
+        selectors = {tuple(sorted(labels.items())): labels for labels in wanted_labels}
         policies = [policy for rule in rules for policy in rule.spec.policies]
         names = {name.partition("=")[0]: None for policy in policies for name in _priority_labels(policy)}
         return _Distinctions(
@@ -70,7 +72,7 @@ def _distinctions(world: World) -> _Distinctions:
             tuple(names),
         )
 
-    return world.memo.get("distinctions of clients", (rules,), build)
+    return world.memo.get("distinctions of clients", (rules, logged), build)
 
 
 def _depends_on_place(policy: TrafficPolicy) -> bool:

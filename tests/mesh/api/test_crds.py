@@ -56,6 +56,7 @@ def test_every_version_is_served_and_one_is_stored_with_a_status() -> None:
         "peerauthentications.security.istio.io",
         "authorizationpolicies.security.istio.io",
         "requestauthentications.security.istio.io",
+        "telemetries.telemetry.istio.io",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mesh.control.analyze import analyze, findings_about
+from mesh.control.world import Credential
 from tests.worlds import bookinfo, objects, sample, service
 
 HEAD = "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: r}\nspec: "
@@ -128,3 +129,18 @@ def test_a_service_that_is_only_a_name() -> None:
     world = bookinfo(*objects(text))
     outside = service("outside", type="ExternalName", external_name="a.example")
     assert not analyze(world.evolve(services={**world.services, outside.key: outside}))
+
+
+def test_a_gateway_without_its_certificate() -> None:
+    text = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: c}}]
+"""
+    world = bookinfo(*objects(text))
+    (finding,) = analyze(world)
+    assert (finding.code, finding.path) == ("IST0101", "spec.servers[0].tls.credentialName")
+    assert not analyze(world.evolve(secrets={("mesh-system", "c"): Credential(certificate=b"c", key=b"k")}))
