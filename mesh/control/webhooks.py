@@ -25,6 +25,7 @@ from mesh.api.objects import ConfigObject
 from mesh.api.virtual_service import VirtualServiceSpec
 from mesh.control.compile.delegates import delegate_of
 from mesh.control.inject import InjectError, Injection, inject, wants_sidecar
+from mesh.control.limits import beyond_the_sidecar
 from mesh.control.status import by_rule, safely_analyzed
 from mesh.control.world import World
 
@@ -104,6 +105,9 @@ class Webhooks:
         except Invalid as invalid:
             self.counts["refused"] += 1
             return _refuse("; ".join(str(problem) for problem in invalid.problems))
+        if beyond := beyond_the_sidecar(rule):
+            self.counts["refused"] += 1
+            return _refuse("; ".join(str(problem) for problem in beyond))
         if not await self._has_hosts(rule):
             if not asked.get("dryRun"):  # there, the one that delegates may be part of the same rehearsal
                 self.counts["refused"] += 1
