@@ -27,7 +27,11 @@ SOURCE = "{rules: [{from: [{source: {SOURCE}}]}]}"
     ("obj", "path"),
     [
         (
-            rule(SECURITY, "RequestAuthentication", "{jwtRules: [{issuer: a, jwks: '{\"keys\": []}'}]}"),
+            rule(
+                SECURITY,
+                "RequestAuthentication",
+                "{jwtRules: [{issuer: a, jwksUri: 'https://a.example/keys'}]}",
+            ),
             "spec.jwtRules",
         ),
         (
