@@ -22,6 +22,8 @@ from widgets.stats import CERTAIN, share
 SEED = 7
 VISITS = 2
 """Visits a user, on average."""
+MOST_USERS = 2000
+"""As many as go into one plan for the visitors (1 MB)."""
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mesh", "namespace": "mesh-system"}}
 
 
@@ -36,9 +38,9 @@ def score(running: Running, users: int) -> tuple[str, int, bool]:
 
     The rule is in force, the gateway believes one proxy. Raises CliError, ApiError.
     """
-    everybody = people(users, SEED, installed())
+    everybody = people(min(users, MOST_USERS), SEED, installed())
     mix = [{"name": person.name, "weight": person.habit, "headers": person.headers} for person in everybody]
-    stats = traffic.visit(running.api, users * VISITS, mix=mix)
+    stats = traffic.visit(running.api, len(everybody) * VISITS, mix=mix)
     seen = {name: own["by_version"] for name, own in stats["by_mix"].items()}
     found = reach(everybody, seen, "v3")
     half = share(found.reached, found.meant, CERTAIN)
