@@ -129,20 +129,38 @@ def _useless(path: PurePosixPath) -> bool:
     return path.suffix in _LEFT_OUT or any(part in ("__pycache__", "tests", "test") for part in path.parts)
 
 
+def _pure(found: Distribution) -> bool:
+    """Whether it is the same on every platform: its wheel's own word (PEP 427)."""
+    wheel = (found.read_text("WHEEL") or "").splitlines()
+    return any(line.startswith("Tag:") and line.endswith("-none-any") for line in wheel)
+
+
 def _fetch(into: Path, image: Platform) -> None:
-    """Wheels for another platform, by pip or uv. Raises ClusterError with their last words."""
-    wanted = [str(r) for r in _requirements(PROJECT, frozenset()) if _plain(r.name) not in NOT_IN_PODS]
-    command = [*_installer(image), "--quiet", "--target", str(into), "--only-binary", ":all:"]
-    command += ["--python-version", image.python, *(part.partition(";")[0].strip() for part in wanted)]
+    """What is the same everywhere as it is here; of the rest the same versions, as wheels for the image's platform.
+
+    Raises ClusterError with the installer's last words.
+    """
+    wanted = []
+    for found in installed():
+        if _pure(found):
+            _copy(found, into)
+        else:
+            wanted.append(f"{found.name}=={found.version}")
+    fetched = into.with_name(f"{into.name}.fetched")
+    command = [*_installer(image), "--quiet", "--no-deps", "--target", str(fetched), "--only-binary", ":all:"]
+    command += ["--python-version", image.python, *wanted]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False)
     if done.returncode:
         raise ClusterError(
             f"the image's packages for Python {image.python} on {image.machine} cannot be fetched: "
             f"{(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
         )
-    shutil.rmtree(into / "bin", ignore_errors=True)
-    for path in _useless_below(into):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in _files(fetched):
+        relative = path.relative_to(fetched)
+        if relative.parts[0] != "bin" and not _useless(PurePosixPath(relative)):
+            (into / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, into / relative)
+    shutil.rmtree(fetched)
 
 
 def _installer(image: Platform) -> list[str]:
@@ -158,11 +176,6 @@ def _installer(image: Platform) -> list[str]:
         f"the image has Python {image.python} on {image.machine} and this is another, so its packages have to be "
         "fetched: install pip or uv here"
     )
-
-
-def _useless_below(root: Path) -> list[Path]:
-    found = [path for path in sorted(root.rglob("*")) if _useless(PurePosixPath(path.relative_to(root)))]
-    return [path for path in found if not any(parent in found for parent in path.parents)]
 
 
 def _copy_package(name: str, into: Path) -> None:
