@@ -35,6 +35,7 @@ NOT_YET = (
     "dynamic_metadata",
     "shadow_rules",
     "ExtAuthz",
+    "Tracing",
 )
 """What the control plane compiles for Envoy and this proxy still refuses (`mesh.control.limits`): credentials of
 origination, end users' tokens, dry runs, external authorizers."""
