@@ -293,6 +293,7 @@ _LEAVES = frozenset(
         _C + "Locality",
         _C + "Http2ProtocolOptions",
         _C + "TcpKeepalive",
+        _H + "HttpConnectionManager.Tracing",
     )
 )
 """Messages that are read as a whole elsewhere, or say nothing to this proxy."""
