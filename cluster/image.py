@@ -58,6 +58,8 @@ RUN mkdir -p /opt/mesh/bin \\
     && /opt/mesh/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/mesh/site
 USER 1337:1337
 WORKDIR /
+ENTRYPOINT []
+CMD ["python"]
 """
 
 
