@@ -14,6 +14,7 @@ from mesh.api.destination_rule import DestinationRuleSpec
 from mesh.api.objects import ConfigObject
 from mesh.api.problems import Problem
 from mesh.api.request_authentication import RequestAuthenticationSpec
+from mesh.api.telemetry import TelemetrySpec
 from mesh.api.virtual_service import VirtualServiceSpec
 
 DRY_RUN = "istio.io/dry-run"
@@ -31,6 +32,8 @@ def beyond_the_sidecar(rule: ConfigObject[Any]) -> list[Problem]:
         return list(_claims(spec))
     if isinstance(spec, DestinationRuleSpec):
         return list(_credentials(spec))
+    if isinstance(spec, TelemetrySpec) and spec.tracing:
+        return [Problem("spec.tracing", "this version's sidecar sends no traces yet")]
     return []
 
 

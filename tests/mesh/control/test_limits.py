@@ -48,6 +48,10 @@ SOURCE = "{rules: [{from: [{source: {SOURCE}}]}]}"
         ),
         (rule(SECURITY, "AuthorizationPolicy", "{}", DRY), "metadata.annotations"),
         (
+            rule("telemetry.istio.io/v1", "Telemetry", "{tracing: [{randomSamplingPercentage: 10}]}"),
+            "spec.tracing",
+        ),
+        (
             rule(
                 NETWORK,
                 "DestinationRule",
