@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mesh.api.destination_rule import TrafficPolicy
 from mesh.control.compile.visibility import Sidecar, sidecar_for
-from mesh.control.world import Interception, Labels, Locality, Proxy, ProxyType, World
+from mesh.control.world import Interception, Labels, Locality, Proxy, ProxyType, Workload, World
 
 
 class View(NamedTuple):
@@ -40,8 +40,15 @@ class _Distinctions(NamedTuple):
 
 def view_of(world: World, proxy: Proxy) -> View:
     """The view of one proxy."""
-    asked = _distinctions(world)
     workload = world.workload_of(proxy)
+    asked = (world.destination_rules, world.telemetries, world.sidecars, world.mesh)
+    return world.memo.get(
+        ("view", proxy.id), (proxy, workload, *asked), lambda: _view(world, proxy, workload)
+    )
+
+
+def _view(world: World, proxy: Proxy, workload: Workload | None) -> View:
+    asked = _distinctions(world)
     labels = workload.labels if workload else proxy.labels
     place = workload.locality if workload and any(workload.locality) else proxy.locality
     fulfilled = tuple(all(labels.get(k) == v for k, v in wanted.items()) for wanted in asked.selectors)
