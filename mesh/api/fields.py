@@ -53,3 +53,19 @@ def markdown() -> str:
         said = "honoured" if row.honoured else f"refused: {row.note}"
         lines.append(f"| {row.kind} | {f'`{row.path}`' if row.path else ''} | {said} |")
     return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """The page `FIELDS.md` beside this file: `python -m mesh.api.fields > mesh/api/FIELDS.md`."""
+    rows_ = all_rows()
+    honoured = sum(row.honoured for row in rows_)
+    return (
+        "# Istio's fields, one by one\n\n"
+        "Made from the models by `python -m mesh.api.fields`. What is refused is refused when it is applied, "
+        f"with its path; nothing is ignored. {honoured} fields are honoured, {len(rows_) - honoured} fields and "
+        "kinds refused.\n\n" + markdown()
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mesh.api.model import Model, WorkloadSelector
 from mesh.api.problems import Problem
-from mesh.api.scalars import Bool, Duration, header_problem
+from mesh.api.scalars import Bool, header_problem
 
 
 class JWTHeader(Model):
@@ -40,6 +40,8 @@ class ClaimToHeader(Model):
 class JWTRule(Model):
     """Tokens of one issuer: where they are found, with which keys they are checked, what is told to the app."""
 
+    unsupported: ClassVar[Mapping[str, str]] = {"timeout": "the control plane fetches keys, within 5 s"}
+
     issuer: str = ""
     audiences: tuple[str, ...] = ()
     jwks_uri: str = ""
@@ -50,7 +52,6 @@ class JWTRule(Model):
     from_cookies: tuple[str, ...] = ()
     forward_original_token: Bool = False
     output_claim_to_headers: tuple[ClaimToHeader, ...] = ()
-    timeout: Duration | None = None
     space_delimited_claims: tuple[str, ...] = ()
 
     def check(self) -> Iterator[Problem]:

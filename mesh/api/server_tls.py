@@ -25,9 +25,10 @@ TLSProtocol = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
 class TLSCertificate(Model):
     """Files of one certificate with its key, in the gateway's pod."""
 
+    unsupported: ClassVar[Mapping[str, str]] = {"caCertificates": "write it once, beside tlsCertificates"}
+
     server_certificate: str = ""
     private_key: str = ""
-    ca_certificates: str = ""
 
 
 class ServerTLSSettings(Model):
@@ -35,8 +36,6 @@ class ServerTLSSettings(Model):
 
     Certificates are Secrets of the gateway's namespace (`credentialName`) or files in its pod.
     """
-
-    unsupported: ClassVar[Mapping[str, str]] = {}
 
     https_redirect: Bool = False
     mode: Literal[

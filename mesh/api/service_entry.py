@@ -115,10 +115,8 @@ class ServiceEntrySpec(Model):
             except ValueError:
                 said = f"must be an IP address or a block such as 10.1.0.0/16, not {address!r}"
                 yield Problem(f"addresses[{index}]", said)
-            if "/" in address and self.resolution not in ("NONE", "STATIC"):
-                yield Problem(
-                    f"addresses[{index}]", "a block is possible with resolution NONE and STATIC only"
-                )
+            if "/" in address:
+                yield Problem(f"addresses[{index}]", "a block of addresses is not supported yet; list them")
 
     def _port_problems(self) -> Iterator[Problem]:
         yield from not_empty(self, "ports")

@@ -34,16 +34,17 @@ class SidecarPort(Model):
 class IngressListener(Model):
     """A port of the workload, and where behind the proxy the app listens (`defaultEndpoint`)."""
 
-    unsupported: ClassVar[Mapping[str, str]] = {"tls": "inbound TLS is the mesh's own"}
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "tls": "inbound TLS is the mesh's own",
+        "bind": "the proxy listens on the pod's address",
+        "captureMode": "the mesh's interception holds for all of a pod's ports",
+    }
 
     port: SidecarPort
-    bind: str = ""
-    capture_mode: CaptureMode = "DEFAULT"
     default_endpoint: str = ""
     connection_pool: ConnectionPoolSettings | None = None
 
     def check(self) -> Iterator[Problem]:
-        yield from _bind_problem(self.bind)
         if self.default_endpoint and self.target is None:
             said = f"must be 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT or :PORT, not {self.default_endpoint!r}"
             yield Problem("defaultEndpoint", said)

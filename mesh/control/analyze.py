@@ -95,6 +95,9 @@ def _virtual_service(world: World, vs: VirtualService) -> Iterator[Finding]:
     for index, rule in enumerate(vs.spec.http):
         for path, destination in _destinations(rule, f"spec.http[{index}]"):
             yield from _destination(world, vs, path, destination)
+    if (vs.spec.tls or vs.spec.tcp) and MESH in vs.spec.gateway_names and world.mesh.interception == "NONE":
+        said = "tcp and tls routes reach sidecars only with interception REDIRECT, or through a Sidecar's egress port"
+        yield _finding("IST0133", "Warning", vs, "spec.tcp" if vs.spec.tcp else "spec.tls", said)
     yield from _delegates(world, vs)
     yield from _gateways(world, vs)
     yield from _unreachable(vs)

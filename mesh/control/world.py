@@ -12,12 +12,11 @@ used again (`Memo`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from operator import is_not
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 from mesh.api.authorization_policy import AuthorizationPolicySpec
 from mesh.api.destination_rule import DestinationRuleSpec
@@ -27,12 +26,15 @@ from mesh.api.peer_authentication import PeerAuthenticationSpec
 from mesh.api.request_authentication import RequestAuthenticationSpec
 from mesh.api.service_entry import ServiceEntrySpec
 from mesh.api.sidecar import SidecarSpec
-from mesh.api.telemetry import CustomTag, TelemetrySpec
+from mesh.api.telemetry import TelemetrySpec
 from mesh.api.virtual_service import VirtualServiceSpec
+from mesh.control.memo import Memo as Memo
+from mesh.control.settings import ExtAuthz as ExtAuthz
+from mesh.control.settings import Interception as Interception
+from mesh.control.settings import MeshConfig as MeshConfig
 
 Labels = Mapping[str, str]
 _NO_LABELS: Labels = MappingProxyType({})
-Interception = Literal["NONE", "REDIRECT"]
 Protocol = Literal["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS", "TCP", "UDP"]
 ProxyType = Literal["sidecar", "router"]
 #: (region, zone, subzone); "" for what is not known.
@@ -42,69 +44,6 @@ NOWHERE: Locality = ("", "", "")
 
 def _no_labels() -> Labels:
     return _NO_LABELS
-
-
-@dataclass(frozen=True, slots=True)
-class ExtAuthz:
-    """A service that decides on requests instead of us (MeshConfig.extensionProviders, envoyExtAuthzGrpc or ...Http).
-
-    `timeout` in seconds; `status_on_error` is what a client gets when the service does not answer.
-    """
-
-    name: str
-    service: str
-    port: int
-    http: bool = False
-    timeout: float = 600.0
-    fail_open: bool = False
-    status_on_error: int = 403
-    path_prefix: str = ""
-    #: Request headers the service is shown (HTTP only; the gRPC form shows all), and headers added for it.
-    request_headers: tuple[str, ...] = ()
-    extra_headers: tuple[tuple[str, str], ...] = ()
-    #: Headers of its answer that go on to the app, to the client when it says no, and when it says yes.
-    to_upstream: tuple[str, ...] = ()
-    to_client_on_deny: tuple[str, ...] = ()
-    to_client_on_allow: tuple[str, ...] = ()
-    #: Bytes of the body it is shown; 0 for none.
-    body_bytes: int = 0
-    partial_body: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MeshConfig:
-    """Mesh-wide settings (ConfigMap `mesh`); names as in Istio's MeshConfig where it has them."""
-
-    trust_domain: str = "cluster.local"
-    #: Other trust domains whose identities count as ours (while a mesh changes its name).
-    trust_domain_aliases: tuple[str, ...] = ()
-    ext_authz: tuple[ExtAuthz, ...] = ()
-    cluster_domain: str = "cluster.local"
-    root_namespace: str = "mesh-system"
-    #: What a sidecar does with a request to a host the mesh does not know: pass it on, or answer 502.
-    outbound_traffic_policy: Literal["ALLOW_ANY", "REGISTRY_ONLY"] = "ALLOW_ANY"
-    interception: Interception = "NONE"
-    #: (host, port) of the access log service; None turns access logs off.
-    access_log_service: tuple[str, int] | None = ("mesh-telemetry.mesh-system.svc.cluster.local", 15011)
-    #: Which requests are logged (`mesh.api.log_filter`); "" for all.
-    access_log_filter: str = ""
-    #: (name, (host, port)) of access log and trace services that Telemetry objects may name.
-    log_providers: tuple[tuple[str, tuple[str, int]], ...] = (
-        ("mesh-telemetry", ("mesh-telemetry.mesh-system.svc.cluster.local", 15011)),
-    )
-    trace_providers: tuple[tuple[str, tuple[str, int]], ...] = ()
-    #: Where spans are sent (OpenTelemetry over gRPC), of which percentage of requests, with which tags of our own.
-    trace_service: tuple[str, int] | None = None
-    trace_sampling: float = 1.0
-    trace_tags: tuple[tuple[str, CustomTag], ...] = ()
-    #: Seconds the proxy may keep access log entries back before it sends them.
-    access_log_flush: float = 0.2
-    #: Seconds before a connection attempt to an endpoint is given up (MeshConfig.connectTimeout).
-    connect_timeout: float = 10.0
-    #: DestinationRules without tls settings get mutual TLS towards endpoints with a sidecar.
-    enable_auto_mtls: bool = True
-    #: Proxies in front of gateways whose X-Forwarded-For is believed (defaultConfig.gatewayTopology.numTrustedProxies).
-    trusted_proxies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,50 +248,6 @@ def _plain(struct: Any) -> dict[str, Any]:
     from google.protobuf.json_format import MessageToDict
 
     return MessageToDict(struct)
-
-
-T = TypeVar("T")
-
-
-class Memo:
-    """What was computed from which inputs; one, shared by a world and all that follow it.
-
-    An entry is valid as long as each input is the very same object (`is`), which holds because records are immutable.
-    What belongs to deleted objects must not pile up, but what stands behind an entry that is still good is not asked
-    for either. So there are two generations, as in a copying garbage collector: `rest`, between two worlds, ages all
-    entries once as many have been computed as there are, and what nobody asked for since the last time goes. Not
-    thread-safe.
-    """
-
-    _SMALLEST_GENERATION = 4096
-
-    def __init__(self) -> None:
-        self._old: dict[Any, tuple[tuple[Any, ...], Any]] = {}
-        self._new: dict[Any, tuple[tuple[Any, ...], Any]] = {}
-        self._rested_at = 0
-        self.misses = 0
-
-    def get(self, key: Any, inputs: tuple[Any, ...], build: Callable[[], T]) -> T:
-        """The value under `key` made from `inputs`; calls `build` only when one of them is another object."""
-        known = self._new.get(key)
-        if known is not None and self._same(known[0], inputs):
-            return cast(T, known[1])
-        known = self._old.get(key)
-        if known is None or not self._same(known[0], inputs):
-            known = (inputs, build())
-            self.misses += 1
-        self._new[key] = known
-        return cast(T, known[1])
-
-    @staticmethod
-    def _same(old: tuple[Any, ...], new: tuple[Any, ...]) -> bool:
-        return len(old) == len(new) and not any(map(is_not, old, new))
-
-    def rest(self) -> None:
-        """To be called when nothing is being computed: forget what has become useless, if it is time."""
-        if self.misses - self._rested_at > max(self._SMALLEST_GENERATION, len(self._old)):
-            self._old, self._new = self._new, {}
-            self._rested_at = self.misses
 
 
 _NO_OBJECTS: Mapping[tuple[str, str], ConfigObject[Any]] = MappingProxyType({})

@@ -95,7 +95,10 @@ def _outbound_cluster(
         server_name = naming.sni(port.port, subset.name if subset else "", service.hostname)
         automatic = world.mesh.enable_auto_mtls and not service.external
         secrets = _may_read_secrets(view, rule)
-        _apply_tls(cluster, policy, server_name, proven, port, automatic=automatic, may_read_secrets=secrets)
+        policy_tls = _with_stated_names(policy, service)
+        _apply_tls(
+            cluster, policy_tls, server_name, proven, port, automatic=automatic, may_read_secrets=secrets
+        )
         cluster_policy.apply_proxy_protocol(cluster, policy)
         return cluster
 
@@ -133,6 +136,15 @@ def has_selectors(world: World) -> bool:
     return world.memo.get(
         "entries with selectors", (entries,), lambda: any(entry.spec.workload_selector for entry in entries)
     )
+
+
+def _with_stated_names(policy: TrafficPolicy, service: Service) -> TrafficPolicy:
+    """Names that a ServiceEntry states are those its servers' certificates must have, if the rule says no others."""
+    said = policy.tls
+    if said is None or said.subject_alt_names or said.insecure_skip_verify or not service.identities:
+        return policy
+    stated = said.model_copy(update={"subject_alt_names": service.identities})
+    return policy.model_copy(update={"tls": stated})
 
 
 def rule_key(rule: MergedRule | None) -> tuple[tuple[str, str], ...]:

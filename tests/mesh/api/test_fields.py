@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mesh.api.fields import all_rows, markdown
+from pathlib import Path
+
+from mesh.api import fields
+from mesh.api.fields import all_rows, markdown, page
 from mesh.api.kinds import KINDS, UNSUPPORTED
 from mesh.api.model import Model, model_in
 
@@ -32,3 +35,8 @@ def test_no_field_is_both_honoured_and_refused() -> None:
 
     for kind in KINDS:
         look(kind.model)
+
+
+def test_the_page_of_fields_is_what_the_models_say() -> None:
+    committed = (Path(fields.__file__).parent / "FIELDS.md").read_text()
+    assert committed == page(), "run: python -m mesh.api.fields > mesh/api/FIELDS.md"
