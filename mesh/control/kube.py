@@ -155,7 +155,7 @@ class Kube:
         try:
             if response.status != 200:
                 raise _refusal(response.status, await response.read())
-            while line := await response.content.readline():
+            async for line in _lines(response):
                 event: Object = json.loads(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
@@ -208,6 +208,16 @@ class Kube:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(0, f"{method} {path}: the API server does not answer: {error!r}") from error
         return cast(aiohttp.ClientResponse, answer.response)
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Line by line, however long: an object of a real cluster may be larger than aiohttp's buffer for lines."""
+    rest = b""
+    async for chunk in response.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
 
 
 def _refusal(status: int, data: bytes) -> KubeError:
