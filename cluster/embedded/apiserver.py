@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from cluster.embedded import certificates
+from cluster.embedded import certificates, lifeline
 from cluster.embedded.addresses import Allocator
 from cluster.embedded.admission import Admission
 from cluster.embedded.auth import Tokens
@@ -143,6 +143,7 @@ def main() -> None:
         "--service-range", required=True, help="range of the Services' addresses, e.g. 127.77.128.0/17"
     )
     given = parser.parse_args()
+    lifeline.die_with_parent()  # whoever starts it by hand or from a test is its owner
 
     def ready(where: dict[str, str]) -> None:
         print(json.dumps(where), flush=True)
