@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from envoy.config.route.v3 import route_components_pb2 as route
 from envoy.config.route.v3 import route_pb2
 
+from mesh.api.load_balancing import ConsistentHash
 from mesh.api.sidecar import EgressListener
 from mesh.api.virtual_service import MESH
 from mesh.control.compile import naming, pb
@@ -38,6 +39,8 @@ class MeshRules(NamedTuple):
     def for_host(self, hostname: str) -> Iterator[VirtualService]:
         """Those that hold for a service, the most specific host first, the oldest first for one host."""
         yield from self.exact.get(hostname, ())
+        if not self.wildcards:
+            return
         covering = [pattern for pattern in self.wildcards if host_matches(pattern, hostname)]
         while (pattern := most_specific(covering, hostname)) is not None:
             covering.remove(pattern)
@@ -117,14 +120,16 @@ def outbound_routes(
 def _service_hosts(
     world: World, services: Iterable[Service], asker: Asker, only: int | None
 ) -> Iterator[Any]:
-    rules = mesh_rules(world, asker.view)
+    rules, hashing = mesh_rules(world, asker.view), anything_hashed(world)
     for service in services:
         for port in service.ports:
             if not port.is_http or only not in (None, port.port):
                 continue
             applying = (rules_of(world, vs, port.port, asker) for vs in rules.for_host(service.hostname))
             routes = next((found for found in applying if found), None)
-            yield _service_host(world, service, port, asker, routes, with_port=only is None)
+            rule = rule_if_hashed(world, asker.namespace, asker.labels, service) if hashing else None
+            hashed = hash_of(world, rule, "", port.port)
+            yield _service_host(world, service, port, asker, routes, with_port=only is None, hashed=hashed)
 
 
 def _service_host(
@@ -135,9 +140,9 @@ def _service_host(
     routes: tuple[Any, ...] | None,
     *,
     with_port: bool,
+    hashed: ConsistentHash | None,
 ) -> Any:
     name = f"{service.hostname}:{port.port}"
-    hashed = hash_of(world, rule_if_hashed(world, asker.namespace, asker.labels, service), "", port.port)
 
     def build() -> Any:
         cluster = naming.outbound(port.port, "", service.hostname)
