@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -138,7 +139,10 @@ def apply(pod: Pod, program: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("program", "strict"), [("iptables", False), ("nft", False)])
+NFT = pytest.mark.skipif(shutil.which("nft") is None, reason="nft is not installed")
+
+
+@pytest.mark.parametrize(("program", "strict"), [("iptables", False), pytest.param("nft", False, marks=NFT)])
 async def test_traffic_takes_the_way_it_should(around: Around) -> None:
     pod = around.pod
     # Out, HTTP: by the Host header to the service, whatever address the name resolved to.
