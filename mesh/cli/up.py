@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import sys
 from typing import Any
@@ -13,6 +14,8 @@ import psutil
 from cluster import choose, kind
 from cluster import up as lifecycle
 from cluster.base import ClusterError
+from cluster.embedded import lifeline
+from cluster.embedded.client import EmbeddedCluster
 from mesh.cli import containers
 from mesh.cli.output import print_json, progress
 
@@ -65,10 +68,14 @@ def run_up(args: argparse.Namespace) -> None:
 
 
 def hold(running: lifecycle.Running) -> None:
-    """Stay until SIGINT or SIGTERM, then end the cluster."""
+    """Stay until SIGINT or SIGTERM, then end the cluster; or until somebody else has ended it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        signal.pause()
+        if isinstance(running.cluster, EmbeddedCluster):
+            select.select([lifeline.watch_pid(running.cluster.pid)], [], [])
+            print("the cluster has ended", file=sys.stderr)
+        else:
+            signal.pause()
     except KeyboardInterrupt:
         print("ending the cluster", file=sys.stderr)
     finally:

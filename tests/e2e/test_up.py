@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -217,6 +218,24 @@ def test_a_pod_that_crashes_says_so(up: dict[str, Any]) -> None:
         assert "no luck today" in kubectl(up, "logs", "crasher")
     finally:
         kubectl(up, "delete", "pod", "crasher", "--now")
+
+
+@pytest.mark.parametrize("end", ["mesh down", "SIGINT"])
+def test_one_that_holds_its_cluster_ends_with_it(mesh: Command, end: str) -> None:
+    holding = mesh.popen("up", "--hold", "--json", "--name", "held")
+    assert holding.stdout is not None
+    said = ""
+    while not said.endswith("}\n"):
+        line = holding.stdout.readline()
+        assert line, "it ended before it was up"
+        said += line
+    if end == "mesh down":
+        assert mesh("down", "--name", "held").returncode == 0
+    else:
+        holding.send_signal(signal.SIGINT)
+    _, errors = holding.communicate(timeout=20)
+    assert ("the cluster has ended" if end == "mesh down" else "ending the cluster") in errors
+    assert mesh("down", "--name", "held").returncode == 1
 
 
 def test_commands_without_a_cluster_say_how_to_start_one(mesh: Command) -> None:
