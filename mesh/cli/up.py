@@ -70,6 +70,7 @@ def run_up(args: argparse.Namespace) -> None:
 def hold(running: lifecycle.Running) -> None:
     """Stay until SIGINT or SIGTERM, then end the cluster; or until somebody else has ended it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
     try:
         if isinstance(running.cluster, EmbeddedCluster):
             select.select([lifeline.watch_pid(running.cluster.pid)], [], [])
